@@ -1,0 +1,2 @@
+//! The `cloak` command.
+fn main() {}

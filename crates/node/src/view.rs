@@ -1,0 +1,181 @@
+//! What the control surface shows: plain values with stable names, bytes and milliseconds as
+//! integers, times in RFC 3339.
+
+use serde::Serialize;
+
+/// State of a session, from end-to-end acknowledgements, never from "the socket is still open".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// `Open` was sent, or the backend is being connected.
+    Opening,
+    /// Bytes flow, or could.
+    Live,
+    /// No lane is known to work; bytes are kept.
+    Suspended,
+    /// Kept without an application.
+    Held,
+    /// Both directions ended; the last acknowledgement is awaited.
+    Closing,
+    /// Ended with an error.
+    Lost,
+}
+
+/// A row of `cloak sessions`.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionView {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// Its state.
+    pub state: SessionState,
+    /// When it entered that state.
+    pub state_since: String,
+    /// Why it is suspended or lost; null otherwise.
+    pub reason: Option<String>,
+    /// Which side is missing while suspended: `peer`, or null.
+    pub missing_side: Option<String>,
+    /// `initiator` or `responder`.
+    pub role: String,
+    /// Name of the peer's entity.
+    pub peer: String,
+    /// Name or id of the peer's device.
+    pub peer_device: String,
+    /// The service's port.
+    pub port: u16,
+    /// `direct`, `relay`, or null.
+    pub lane: Option<String>,
+    /// When it was opened.
+    pub opened_at: String,
+    /// How often it was resumed on another lane.
+    pub resumes: u64,
+    /// Application bytes sent to the peer.
+    pub bytes_sent: u64,
+    /// Application bytes received from the peer and accepted by the application.
+    pub bytes_received: u64,
+    /// Bytes held in buffers here.
+    pub bytes_held: u64,
+    /// Smoothed round-trip time of the lane.
+    pub rtt_ms: Option<u64>,
+    /// Peer address on the proxy side, or the target on the service side.
+    pub application: String,
+}
+
+/// A row of `cloak peers`.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerView {
+    /// Device id.
+    pub device: String,
+    /// `laptop.alice.cloak`.
+    pub name: String,
+    /// `linked`, `dialling` or `unreachable`.
+    pub state: String,
+    /// When it entered that state.
+    pub state_since: String,
+    /// Address of the peer channel's other end.
+    pub address: Option<String>,
+    /// Locators the peer published.
+    pub locators: Vec<String>,
+    /// Round-trip time of the peer channel.
+    pub rtt_ms: Option<u64>,
+    /// Lanes in use.
+    pub lanes: u64,
+    /// Warm lanes in the pool.
+    pub idle_lanes: u64,
+    /// Sessions with this device.
+    pub sessions: u64,
+    /// Why the last dial failed.
+    pub last_error: Option<String>,
+}
+
+/// A row of `cloak names`.
+#[derive(Debug, Clone, Serialize)]
+pub struct NameView {
+    /// The name.
+    pub name: String,
+    /// `entity`, `device` or `alias`.
+    pub kind: String,
+    /// What it stands for: an entity id, a device id, or another name.
+    pub target: String,
+    /// Epoch of the binding; null for an alias.
+    pub epoch: Option<u64>,
+    /// When the binding expires.
+    pub expires: Option<String>,
+}
+
+/// A row of `cloak member list` and `cloak device list`.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemberView {
+    /// The member's or device's name.
+    pub name: String,
+    /// Entity id or device id.
+    pub id: String,
+    /// When its certificate expires.
+    pub expires: String,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
+
+/// A step of `cloak resolve` and `cloak why`, in order; the first that is not `ok` is the failure.
+#[derive(Debug, Clone, Serialize)]
+pub struct ResolveStep {
+    /// `name`, `entity`, `device`, `membership`, `path`, `authorisation`, `port`, `backend`.
+    pub step: String,
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// What was found, or what is wrong and what to do.
+    pub detail: String,
+    /// Code of the failure.
+    pub code: Option<String>,
+}
+
+/// One of our own locators.
+#[derive(Debug, Clone, Serialize)]
+pub struct LocatorView {
+    /// `address:port`.
+    pub address: String,
+    /// `advertised`, `interface` or `observed`.
+    pub source: String,
+    /// Whether a peer reached us there.
+    pub confirmed: bool,
+}
+
+/// `cloak status`, the node's part.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Program version.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Our device's name, `laptop.alice.cloak`.
+    pub name: String,
+    /// Our device id.
+    pub device: String,
+    /// Our entity id.
+    pub entity: String,
+    /// Our realm id.
+    pub realm: String,
+    /// `linked` with a peer, `alone` while no other device is known, `searching` otherwise.
+    pub overlay: String,
+    /// Addresses of the overlay listener.
+    pub overlay_listen: Vec<String>,
+    /// Where others may reach us.
+    pub locators: Vec<LocatorView>,
+    /// Peers with a live channel.
+    pub peers_linked: u64,
+    /// Peers known.
+    pub peers_known: u64,
+    /// Sessions that are live.
+    pub sessions_live: u64,
+    /// Sessions that are suspended.
+    pub sessions_suspended: u64,
+    /// Bytes held in all buffers.
+    pub memory_held: u64,
+    /// Most bytes that may be held.
+    pub memory_max: u64,
+    /// When our membership expires.
+    pub membership_expires: String,
+    /// Milliseconds since the start.
+    pub uptime_ms: u64,
+    /// What an operator should look at, in sentences.
+    pub warnings: Vec<String>,
+}

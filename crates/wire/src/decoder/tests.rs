@@ -1,0 +1,143 @@
+//! Every frame survives any fragmentation; no bytes make the decoder panic or allocate much.
+
+use cloak_base::{Epoch, Incarnation, RealmId, SessionId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::*;
+
+fn samples() -> Vec<Frame> {
+    let session = SessionId::from_bytes([5; 16]);
+    let secret = Secret([7; 32].into());
+    let proof = Proof([9; 32].into());
+    let serials = Serials { realm: 3, entity: 4 };
+    let (received, delivered, credit) = (u64::MAX, u64::from(u32::MAX) + 1, 0);
+    let bytes = || vec![1, 2, 3].into();
+    let mut frames = vec![
+        Frame::Hello(Box::new(Hello {
+            version: VERSION,
+            realm: RealmId::from_bytes([1; 32]),
+            credentials: bytes(),
+            serials,
+            incarnation: Incarnation { counter: 1, random: 2 },
+            nonce: Nonce([3; 32].into()),
+            purpose: Purpose::Proof { cookie: 8 },
+            observed: Some("[2001:db8::1]:7140".parse().unwrap()),
+            listening: Some(7140),
+        })),
+        Frame::Close { code: Code::Busy },
+    ];
+    let epoch = Epoch(6);
+    frames.extend(
+        [
+            SessionFrame::Open(Open { session, secret, target: Target::Service(80), credit }),
+            SessionFrame::Opened(Opened { credit }),
+            SessionFrame::Refused { code: Code::Other(999) },
+            SessionFrame::Resume(Resume { session, epoch, received, delivered, credit, proof }),
+            SessionFrame::Resumed(Resumed { epoch, received, delivered, credit, proof }),
+            SessionFrame::Gone { session, code: Code::Gone, delivered },
+            SessionFrame::Ack { delivered, credit },
+            SessionFrame::Fin,
+            SessionFrame::Reset { code: Code::Reset },
+            SessionFrame::Probe { number: 1 },
+            SessionFrame::Alive { number: 1 },
+            SessionFrame::Idle,
+        ]
+        .map(Frame::Session),
+    );
+    frames.extend(
+        [
+            PeerFrame::Binding { record: bytes() },
+            PeerFrame::DialBack { cookie: 1, at: Some("127.0.0.1:1".parse().unwrap()) },
+            PeerFrame::Nudge { sessions: vec![session; NUDGE_MAX] },
+            PeerFrame::Serials(serials),
+            PeerFrame::FetchRevocations(serials),
+            PeerFrame::Revocations { list: bytes() },
+            PeerFrame::Renew { membership: bytes() },
+            PeerFrame::Renewed { membership: bytes() },
+            PeerFrame::Redeem { request: bytes() },
+            PeerFrame::Redeemed { grant: bytes() },
+            PeerFrame::Refused { code: Code::InvitationUsed },
+            PeerFrame::Probe { number: 1 },
+            PeerFrame::Alive { number: 1 },
+        ]
+        .map(Frame::Peer),
+    );
+    frames
+}
+
+/// Feeds `bytes` in pieces; gives the control frames and the concatenated data.
+fn read(bytes: &[u8], piece: usize) -> Result<(Vec<Frame>, Vec<u8>), WireError> {
+    let (mut decoder, mut frames, mut data) = (Decoder::default(), Vec::new(), Vec::new());
+    for mut piece in bytes.chunks(piece) {
+        while let Some(item) = decoder.next(&mut piece)? {
+            match item {
+                Item::Frame(frame) => frames.push(frame),
+                Item::Data(bytes) => data.extend_from_slice(bytes),
+            }
+        }
+        assert!(piece.is_empty());
+    }
+    assert!(decoder.is_between_frames() || !bytes.is_empty());
+    Ok((frames, data))
+}
+
+#[test]
+fn every_frame_survives_every_fragmentation() {
+    let (mut bytes, mut data) = (Vec::new(), Vec::new());
+    for (index, frame) in samples().iter().enumerate() {
+        frame.encode(&mut bytes);
+        let body = vec![u8::try_from(index).unwrap(); index * 7];
+        bytes.extend_from_slice(&data_header(body.len()));
+        bytes.extend_from_slice(&body);
+        data.extend(body);
+    }
+    for piece in [1, 2, 3, 5, 64, 1000, bytes.len()] {
+        assert_eq!(read(&bytes, piece), Ok((samples(), data.clone())), "pieces of {piece}");
+    }
+}
+
+#[test]
+fn errors_are_exact() {
+    assert_eq!(read(&[0xff, 0, 0, 0], 4), Err(WireError::UnknownType { kind: 0xff }));
+    assert_eq!(read(&[0x10, 1, 0, 0], 4), Err(WireError::TooLong { kind: 0x10, len: 65536 }));
+    assert_eq!(read(&[0x16, 0, 0, 1, 0x80], 4), Err(WireError::Body { kind: 0x16 }));
+    let mut fin = Vec::new();
+    Frame::Session(SessionFrame::Fin).encode(&mut fin);
+    fin[3] += 1;
+    fin.push(0);
+    assert_eq!(read(&fin, 9), Err(WireError::Trailing { kind: 0x17 }));
+}
+
+#[test]
+fn a_nudge_names_at_most_its_limit() {
+    let mut bytes = Vec::new();
+    let sessions = vec![SessionId::from_bytes([0; 16]); NUDGE_MAX + 1];
+    Frame::Peer(PeerFrame::Nudge { sessions }).encode(&mut bytes);
+    assert_eq!(read(&bytes, 4096), Err(WireError::Body { kind: 0x32 }));
+}
+
+#[test]
+fn hello_and_every_control_frame_fit_the_limit() {
+    for frame in samples() {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        assert!(bytes.len() <= CONTROL_MAX + HEADER_LEN, "{frame:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000), piece in 1usize..50) {
+        let _ = read(&bytes, piece);
+    }
+
+    #[test]
+    fn perturbed_frames_never_panic(which in 0usize..27, at in 0usize..500, bit in 0u8..8, piece in 1usize..50) {
+        let mut bytes = Vec::new();
+        samples()[which].encode(&mut bytes);
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        let _ = read(&bytes, piece);
+    }
+}

@@ -1,0 +1,74 @@
+//! Messages of a peer channel, and of a connection that redeems an invitation.
+
+use std::net::SocketAddr;
+
+use cloak_base::SessionId;
+use minicbor::bytes::ByteVec;
+
+use crate::{Code, Serials};
+
+/// A frame of a peer channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerFrame {
+    /// A signed binding, the sender's own or one it passes on.
+    Binding {
+        /// As `identity` encodes it.
+        record: ByteVec,
+    },
+    /// The sender cannot reach the receiver, or wants a locator proved: dial me.
+    DialBack {
+        /// Comes back in [`Purpose::Proof`](crate::Purpose::Proof) where `at` is given.
+        cookie: u64,
+        /// The locator to prove; none asks for a lane to be dialled and pooled.
+        at: Option<SocketAddr>,
+    },
+    /// Resume these sessions: the sender cannot reach the receiver.
+    Nudge {
+        /// At most [`NUDGE_MAX`](crate::NUDGE_MAX).
+        sessions: Vec<SessionId>,
+    },
+    /// The revocation lists that the sender holds.
+    Serials(Serials),
+    /// Asks for the lists with at least these serials.
+    FetchRevocations(Serials),
+    /// A signed revocation list.
+    Revocations {
+        /// As `identity` encodes it.
+        list: ByteVec,
+    },
+    /// Asks a registrar for a membership that lasts longer.
+    Renew {
+        /// The present membership, as `identity` encodes it.
+        membership: ByteVec,
+    },
+    /// The renewed membership.
+    Renewed {
+        /// As `identity` encodes it.
+        membership: ByteVec,
+    },
+    /// Asks for an invitation to be redeemed; only on a connection with `Purpose::Join`.
+    Redeem {
+        /// As `identity` encodes it.
+        request: ByteVec,
+    },
+    /// The invitation is redeemed.
+    Redeemed {
+        /// As `identity` encodes it.
+        grant: ByteVec,
+    },
+    /// The last request is refused.
+    Refused {
+        /// Why.
+        code: Code,
+    },
+    /// Asks for an `Alive` with the same number.
+    Probe {
+        /// Chosen by the sender.
+        number: u64,
+    },
+    /// Answers a `Probe`.
+    Alive {
+        /// Of the probe.
+        number: u64,
+    },
+}

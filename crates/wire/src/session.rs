@@ -1,0 +1,157 @@
+//! Frames of a session, on the lane it rides.
+
+use std::fmt;
+
+use cloak_base::{Epoch, SessionId};
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+
+use crate::Code;
+
+/// The secret of a session: 32 random bytes drawn by its initiator. Never printed.
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Secret(#[n(0)] pub ByteArray<32>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// HMAC-SHA-256 under the session's secret; see docs/PROTOCOL.md for what it covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Proof(#[n(0)] pub ByteArray<32>);
+
+/// What the initiator wants to reach at the responder.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Target {
+    /// The service exposed at this port.
+    #[n(0)]
+    Service(#[n(0)] u16),
+    /// A host of the ordinary Internet, through an exit: a name or an address, and a port.
+    #[n(1)]
+    Host(#[n(0)] String, #[n(1)] u16),
+}
+
+/// Opens a session; idempotent by (initiator entity, session).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Open {
+    /// The new session.
+    #[n(0)]
+    pub session: SessionId,
+    /// Its secret.
+    #[n(1)]
+    pub secret: Secret,
+    /// What it is for.
+    #[n(2)]
+    pub target: Target,
+    /// Highest offset, exclusive, that the responder may send.
+    #[n(3)]
+    pub credit: u64,
+}
+
+/// The answer to an [`Open`] that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Opened {
+    /// Highest offset, exclusive, that the initiator may send.
+    #[n(0)]
+    pub credit: u64,
+}
+
+/// Asks to continue a session on this lane.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Resume {
+    /// The session.
+    #[n(0)]
+    pub session: SessionId,
+    /// Rank of this resume, together with the sender's role.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The sender has every byte below this offset; data on this lane starts here.
+    #[n(2)]
+    pub received: u64,
+    /// Of `received`, what the sender's application has accepted.
+    #[n(3)]
+    pub delivered: u64,
+    /// Highest offset, exclusive, that the other end may send. Never below `received`.
+    #[n(4)]
+    pub credit: u64,
+    /// Shows that the sender knows the session's secret, on this connection.
+    #[n(5)]
+    pub proof: Proof,
+}
+
+/// The answer to a [`Resume`] that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Resumed {
+    /// The epoch that was accepted.
+    #[n(0)]
+    pub epoch: Epoch,
+    /// As in [`Resume::received`].
+    #[n(1)]
+    pub received: u64,
+    /// As in [`Resume::delivered`].
+    #[n(2)]
+    pub delivered: u64,
+    /// As in [`Resume::credit`].
+    #[n(3)]
+    pub credit: u64,
+    /// As in [`Resume::proof`], for the other direction.
+    #[n(4)]
+    pub proof: Proof,
+}
+
+/// A frame of a session, other than its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionFrame {
+    /// Opens a session.
+    Open(Open),
+    /// The session is open.
+    Opened(Opened),
+    /// The session is not opened, and never was.
+    Refused {
+        /// Why.
+        code: Code,
+    },
+    /// Asks to continue on this lane.
+    Resume(Resume),
+    /// The session continues on this lane.
+    Resumed(Resumed),
+    /// There is nothing to resume: the session ended (its tombstone says how), or is not known.
+    Gone {
+        /// The session that was asked for.
+        session: SessionId,
+        /// How it ended; [`Code::Gone`] when not even a tombstone is left.
+        code: Code,
+        /// Final `delivered` of the sender, for a clean end.
+        delivered: u64,
+    },
+    /// What the application accepted, and how far the other end may send.
+    Ack {
+        /// Every byte below this offset was accepted by the application's socket.
+        delivered: u64,
+        /// Highest offset, exclusive, that may be sent.
+        credit: u64,
+    },
+    /// The last byte was sent; occupies one offset.
+    Fin,
+    /// The application reset its connection: both directions end now.
+    Reset {
+        /// Why.
+        code: Code,
+    },
+    /// Asks for an `Alive` with the same number.
+    Probe {
+        /// Chosen by the sender.
+        number: u64,
+    },
+    /// Answers a `Probe`.
+    Alive {
+        /// Of the probe.
+        number: u64,
+    },
+    /// The session is over on this lane and nothing of it follows.
+    Idle,
+}
