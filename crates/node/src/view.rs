@@ -1,10 +1,10 @@
 //! What the control surface shows: plain values with stable names, bytes and milliseconds as
 //! integers, times in RFC 3339.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// State of a session, from end-to-end acknowledgements, never from "the socket is still open".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionState {
     /// `Open` was sent, or the backend is being connected.
@@ -22,7 +22,7 @@ pub enum SessionState {
 }
 
 /// A row of `cloak sessions`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionView {
     /// 32 hexadecimal digits.
     pub id: String,
@@ -61,7 +61,7 @@ pub struct SessionView {
 }
 
 /// A row of `cloak peers`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerView {
     /// Device id.
     pub device: String,
@@ -88,7 +88,7 @@ pub struct PeerView {
 }
 
 /// A row of `cloak names`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NameView {
     /// The name.
     pub name: String,
@@ -103,7 +103,7 @@ pub struct NameView {
 }
 
 /// A row of `cloak member list` and `cloak device list`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MemberView {
     /// The member's or device's name.
     pub name: String,
@@ -116,7 +116,7 @@ pub struct MemberView {
 }
 
 /// A step of `cloak resolve` and `cloak why`, in order; the first that is not `ok` is the failure.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ResolveStep {
     /// `name`, `entity`, `device`, `membership`, `path`, `authorisation`, `port`, `backend`.
     pub step: String,
@@ -129,7 +129,7 @@ pub struct ResolveStep {
 }
 
 /// One of our own locators.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LocatorView {
     /// `address:port`.
     pub address: String,
@@ -140,7 +140,7 @@ pub struct LocatorView {
 }
 
 /// `cloak status`, the node's part.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
     /// Program version.
     pub version: String,
