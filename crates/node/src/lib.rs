@@ -7,3 +7,4 @@ pub use api::{Application, BoxFuture, Incoming, OpenRequest, OpenedSession, Open
 pub use view::{
     LocatorView, MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView, Status,
 };
+pub use cloak_wire::{Code, Target};
