@@ -1,0 +1,173 @@
+//! Headless Chromium by WebDriver: enough of the protocol to open pages and to look into them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock::wait_for;
+use crate::http::Request;
+use crate::process::Owned;
+use crate::skip::program;
+
+/// A cold start of the driver.
+const STARTED_WITHIN: Duration = Duration::from_secs(30);
+/// A page that loads longer counts as failed.
+const PAGE_LOAD_MS: u64 = 20_000;
+
+/// A browser with one window. Dropping it ends the browser and its driver.
+#[derive(Debug)]
+pub struct Browser {
+    server: SocketAddr,
+    session: String,
+    _driver: Owned,
+}
+
+/// What WebDriver said instead of doing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+impl Browser {
+    /// Starts one whose files are in `directory`; `proxy` is a URL such as `socks5://127.0.0.1:1080`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(directory: &Path, proxy: Option<&str>) -> Self {
+        let log = directory.join("chromedriver.log");
+        let mut command = Command::new(program("chromedriver").expect("asked for by `need!`"));
+        command.args(["--port=0"]).env("HOME", directory).env("TMPDIR", directory);
+        let driver = Owned::start_group(command, &log);
+        let port = wait_for("the driver tells its port", STARTED_WITHIN, || {
+            let text = std::fs::read_to_string(&log).ok()?;
+            let (_, rest) = text.split_once("started successfully on port ")?;
+            rest.split_once('.')?.0.parse::<u16>().ok()
+        });
+        let server = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut browser = Self { server, session: String::new(), _driver: driver };
+        let answer = browser.call("POST", "/session", &capabilities(directory, proxy));
+        let answer = answer.unwrap_or_else(|Failure(why)| panic!("no browser: {why}"));
+        answer["sessionId"].as_str().expect("a session id").clone_into(&mut browser.session);
+        browser
+    }
+
+    /// Opens a page and waits until it is loaded.
+    ///
+    /// # Errors
+    /// What the browser shows instead, for example `net::ERR_SOCKS_CONNECTION_FAILED`.
+    pub fn open(&self, url: &str) -> Result<(), Failure> {
+        self.command("url", &json!({ "url": url })).map(drop)
+    }
+
+    /// Runs a function body in the page and returns what it returns.
+    ///
+    /// # Errors
+    /// What the page threw.
+    pub fn run(&self, script: &str) -> Result<Value, Failure> {
+        self.command("execute/sync", &json!({ "script": script, "args": [] }))
+    }
+
+    /// Runs a function body whose last argument is a callback, and returns what that was given.
+    ///
+    /// # Errors
+    /// What the page threw.
+    pub fn run_async(&self, script: &str) -> Result<Value, Failure> {
+        self.command("execute/async", &json!({ "script": script, "args": [] }))
+    }
+
+    /// Value of an expression.
+    ///
+    /// # Panics
+    /// When it throws.
+    #[track_caller]
+    #[must_use]
+    pub fn value(&self, expression: &str) -> Value {
+        let value = self.run(&format!("return {expression};"));
+        value.unwrap_or_else(|Failure(why)| panic!("`{expression}`: {why}"))
+    }
+
+    fn command(&self, name: &str, body: &Value) -> Result<Value, Failure> {
+        self.call("POST", &format!("/session/{}/{name}", self.session), body)
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = Request::new(method, path).header("Connection", "close");
+        let request = request.header("Content-Type", "application/json");
+        let response = request.body(body.to_string().as_bytes()).send(self.server);
+        let mut answer: Value = serde_json::from_slice(&response.body)
+            .map_err(|error| Failure(format!("{error}: {}", response.text())))?;
+        let value = answer["value"].take();
+        match value["error"].as_str() {
+            Some(error) if response.status != 200 => {
+                let message = value["message"].as_str().unwrap_or("");
+                Err(Failure(format!("{error}: {message}")))
+            }
+            _ => Ok(value),
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() && !std::thread::panicking() {
+            let _ = self.call("DELETE", &format!("/session/{}", self.session), &json!({}));
+        }
+    }
+}
+
+fn capabilities(directory: &Path, proxy: Option<&str>) -> Value {
+    let mut arguments = vec![
+        "--headless=new".to_owned(),
+        "--no-sandbox".to_owned(),
+        "--disable-gpu".to_owned(),
+        "--disable-dev-shm-usage".to_owned(),
+        "--disable-background-networking".to_owned(),
+        "--no-first-run".to_owned(),
+        format!("--user-data-dir={}", directory.join("chromium").display()),
+    ];
+    match proxy {
+        Some(proxy) => {
+            arguments.push(format!("--proxy-server={proxy}"));
+            // Otherwise Chromium bypasses the proxy for loopback names.
+            arguments.push("--proxy-bypass-list=<-loopback>".to_owned());
+        }
+        None => arguments.push("--no-proxy-server".to_owned()),
+    }
+    let browser = program("chromium").expect("asked for by `need!`");
+    json!({ "capabilities": { "alwaysMatch": {
+        "browserName": "chrome",
+        "timeouts": { "pageLoad": PAGE_LOAD_MS, "script": PAGE_LOAD_MS },
+        "goog:chromeOptions": { "binary": browser, "args": arguments },
+    } } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::wait_until;
+    use crate::need;
+    use crate::origin::HttpOrigin;
+
+    #[test]
+    fn a_page_is_opened_and_looked_into() {
+        need!("chromium", "chromedriver");
+        let directory = std::env::temp_dir().join(format!("cloak-web{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let origin = HttpOrigin::start();
+        let browser = Browser::start(&directory, None);
+        browser.open(&format!("http://{}/page", origin.address())).unwrap();
+        wait_until("the page ticks", Duration::from_secs(10), || {
+            browser.value("window.last").as_i64().unwrap_or(-1) > 3
+        });
+        assert_eq!(browser.value("window.wrong"), 0);
+        assert!(browser.run("throw new Error('no')").is_err());
+        let closed = origin.address();
+        drop(origin);
+        let refused = browser.open(&format!("http://{closed}/page")).unwrap_err();
+        assert!(refused.0.contains("ERR_CONNECTION_REFUSED"), "{refused:?}");
+        drop(browser);
+        let _ = std::fs::remove_dir_all(directory);
+    }
+}
