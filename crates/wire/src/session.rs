@@ -50,6 +50,9 @@ pub struct Open {
     /// Highest offset, exclusive, that the responder may send.
     #[n(3)]
     pub credit: u64,
+    /// Rank of this `Open`, together with the initiator's role: a repeated one has a higher epoch.
+    #[n(4)]
+    pub epoch: Epoch,
 }
 
 /// The answer to an [`Open`] that succeeded.

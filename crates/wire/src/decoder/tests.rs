@@ -27,10 +27,10 @@ fn samples() -> Vec<Frame> {
         })),
         Frame::Close { code: Code::Busy },
     ];
-    let epoch = Epoch(6);
+    let (epoch, target) = (Epoch(6), Target::Service(80));
     frames.extend(
         [
-            SessionFrame::Open(Open { session, secret, target: Target::Service(80), credit }),
+            SessionFrame::Open(Open { session, secret, target, credit, epoch }),
             SessionFrame::Opened(Opened { credit }),
             SessionFrame::Refused { code: Code::Other(999) },
             SessionFrame::Resume(Resume { session, epoch, received, delivered, credit, proof }),

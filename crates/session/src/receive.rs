@@ -1,0 +1,279 @@
+//! The receiving direction: what arrived, what the application took, what the peer may send.
+//!
+//! Offsets in order: `told` (acknowledged to the peer) <= `delivered` (accepted by the
+//! application) <= `received` (arrived). Bytes between the last two are held here, or are with the
+//! driver until it says what became of them.
+
+use std::time::Duration;
+
+use cloak_base::Instant;
+
+use crate::credit::Window;
+use crate::error::Violation;
+use crate::queue::Queue;
+use crate::{Config, Memory};
+
+/// An acknowledgement does not wait once so many bytes were delivered.
+const ACK_EVERY: u64 = 64 << 10;
+
+/// State of the receiving direction.
+#[derive(Debug)]
+pub(crate) struct Receive {
+    received: u64,
+    delivered: u64,
+    /// Offset of the peer's `Fin`, once it arrived.
+    fin: Option<u64>,
+    /// Whether `Event::Finish` was given out.
+    finish_told: bool,
+    held: Queue,
+    /// Bytes that the driver was offered and has neither delivered nor held.
+    offered: u64,
+    /// Highest offset, exclusive, that the peer was told it may send. Never falls.
+    limit: u64,
+    window: Window,
+    /// `delivered` as the peer was told last.
+    told: u64,
+    ack_now: bool,
+    ack_at: Option<Instant>,
+    ack_delay: Duration,
+}
+
+impl Receive {
+    pub(crate) fn new(offset: u64, config: &Config, now: Instant) -> Self {
+        Self {
+            received: offset,
+            delivered: offset,
+            fin: None,
+            finish_told: false,
+            held: Queue::at(offset),
+            offered: 0,
+            limit: offset,
+            window: Window::new(config.idle_credit, config.buffer_max, offset, now),
+            told: offset,
+            ack_now: false,
+            ack_at: None,
+            ack_delay: config.ack_delay,
+        }
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    pub(crate) fn held_len(&self) -> u64 {
+        self.held.len()
+    }
+
+    pub(crate) fn held(&self) -> &[u8] {
+        self.held.slice(self.held.start(), u64::MAX)
+    }
+
+    /// Whether the peer's stream is delivered to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.fin.is_some_and(|fin| self.delivered > fin)
+    }
+
+    /// Whether the driver has said what became of all it was offered.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.offered == 0
+    }
+
+    /// Takes the bytes that came at `position`: gives those that are new.
+    pub(crate) fn data<'d>(
+        &mut self,
+        position: u64,
+        bytes: &'d [u8],
+    ) -> Result<&'d [u8], Violation> {
+        let end = position + bytes.len() as u64;
+        if self.fin.is_some_and(|fin| end > fin) {
+            return Err(Violation::EndMoved);
+        }
+        if end > self.limit {
+            return Err(Violation::Overrun);
+        }
+        let known = self.received.saturating_sub(position).min(bytes.len() as u64);
+        let known = usize::try_from(known).expect("invariant: not above a slice's length");
+        let fresh = &bytes[known..];
+        self.received += fresh.len() as u64;
+        self.offered += fresh.len() as u64;
+        Ok(fresh)
+    }
+
+    /// Takes the `Fin` that came at `position`.
+    pub(crate) fn fin(&mut self, position: u64) -> Result<(), Violation> {
+        match self.fin {
+            None if position == self.received => {
+                self.fin = Some(position);
+                self.received += 1;
+                Ok(())
+            }
+            Some(fin) if fin == position => Ok(()),
+            _ => Err(Violation::EndMoved),
+        }
+    }
+
+    /// Keeps bytes that the application did not take.
+    pub(crate) fn hold(&mut self, memory: &Memory, bytes: &[u8]) {
+        debug_assert!(bytes.len() as u64 <= self.offered, "holds more than it was offered");
+        if self.held.is_empty() {
+            self.held.clear(self.delivered);
+        }
+        self.held.push(memory, bytes);
+        self.offered = self.offered.saturating_sub(bytes.len() as u64);
+    }
+
+    /// Counts bytes that the application took. `rtt`, `may_grow`: for the window.
+    pub(crate) fn deliver(
+        &mut self,
+        now: Instant,
+        len: u64,
+        rtt: Option<Duration>,
+        may_grow: bool,
+    ) {
+        if self.held.is_empty() {
+            debug_assert!(len <= self.offered, "delivers more than it was offered");
+            self.offered = self.offered.saturating_sub(len);
+        } else {
+            debug_assert!(len <= self.held.len(), "delivers more than is held");
+        }
+        self.delivered += len;
+        self.held.release(self.delivered);
+        self.window.delivered(now, self.delivered, rtt, may_grow);
+        if self.delivered - self.told >= ACK_EVERY.min(self.window.size() / 4) {
+            self.ack_now = true;
+        } else if len > 0 {
+            self.ack_at.get_or_insert(now + self.ack_delay);
+        }
+    }
+
+    /// Whether the application's write side is to be shut down; true once.
+    pub(crate) fn poll_finish(&mut self) -> bool {
+        let due = self.fin == Some(self.delivered) && !self.finish_told;
+        self.finish_told |= due;
+        due
+    }
+
+    /// The application's write side is shut down.
+    pub(crate) fn fin_delivered(&mut self) {
+        if self.fin == Some(self.delivered) {
+            self.delivered += 1;
+            self.ack_now = true;
+        }
+    }
+
+    /// Makes an acknowledgement due at once.
+    pub(crate) fn ack_now(&mut self) {
+        self.ack_now = true;
+    }
+
+    /// Whether an acknowledgement is due; `with_data`: a good occasion.
+    pub(crate) fn is_ack_due(&self, with_data: bool) -> bool {
+        self.ack_now || (with_data && self.delivered > self.told)
+    }
+
+    /// When an acknowledgement has waited long enough.
+    pub(crate) fn ack_at(&self) -> Option<Instant> {
+        self.ack_at
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.ack_at.is_some_and(|at| at <= now) {
+            (self.ack_at, self.ack_now) = (None, true);
+        }
+    }
+
+    /// What to tell the peer: `delivered` and credit. Counts as told.
+    pub(crate) fn tell(&mut self) -> (u64, u64) {
+        (self.told, self.ack_now, self.ack_at) = (self.delivered, false, None);
+        self.limit = self.limit.max(self.delivered + self.window.size()).max(self.received);
+        (self.delivered, self.limit)
+    }
+
+    /// Drops bytes that the application did not take; the peer still has them. True when there
+    /// were any.
+    pub(crate) fn drop_held(&mut self) -> bool {
+        let any = !self.held.is_empty();
+        if any {
+            self.received = self.delivered;
+            self.fin = None;
+            self.held.clear(self.delivered);
+        }
+        any
+    }
+
+    /// Drops all bytes; nothing more is delivered. Offsets stay.
+    pub(crate) fn abandon(&mut self) {
+        self.held.clear(self.received);
+        self.offered = 0;
+        self.ack_at = None;
+        self.ack_now = false;
+        self.finish_told = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloak_base::DeviceId;
+
+    use super::*;
+    use crate::Ledger;
+
+    const NOW: Instant = Instant::from_micros(1);
+
+    fn receive() -> (Memory, Receive) {
+        let memory = Ledger::new(1 << 20).account(DeviceId::from_bytes([1; 32]));
+        let mut receive = Receive::new(0, &Config::default(), NOW);
+        assert_eq!(receive.tell(), (0, 16 << 10));
+        (memory, receive)
+    }
+
+    #[test]
+    fn no_byte_lost_no_byte_doubled() {
+        let (memory, mut receive) = receive();
+        assert_eq!(receive.data(0, b"abcdef"), Ok(&b"abcdef"[..]));
+        receive.deliver(NOW, 2, None, true);
+        receive.hold(&memory, b"cdef");
+        assert_eq!(receive.data(3, b"defgh"), Ok(&b"gh"[..]), "what is known is dropped");
+        receive.hold(&memory, b"gh");
+        assert_eq!(receive.data(0, b"abc"), Ok(&b""[..]));
+        assert_eq!(receive.held(), b"cdefgh");
+        assert!(receive.drop_held());
+        assert_eq!((receive.received(), receive.held()), (2, &b""[..]));
+        assert_eq!(receive.data(2, b"cd"), Ok(&b"cd"[..]));
+    }
+
+    #[test]
+    fn a_stream_ends_where_it_ends() {
+        let (_, mut receive) = receive();
+        receive.data(0, b"abc").unwrap();
+        assert_eq!(receive.fin(2), Err(Violation::EndMoved));
+        assert_eq!((receive.fin(3), receive.fin(3)), (Ok(()), Ok(())), "a replay");
+        assert_eq!(receive.data(3, b"d"), Err(Violation::EndMoved));
+        assert_eq!(receive.data(1, b"bc"), Ok(&b""[..]));
+        assert!(!receive.poll_finish(), "not delivered");
+        receive.deliver(NOW, 3, None, true);
+        assert!(receive.poll_finish() && !receive.poll_finish());
+        assert!(!receive.is_complete());
+        receive.fin_delivered();
+        assert!(receive.is_complete() && receive.is_ack_due(false));
+    }
+
+    #[test]
+    fn credit_is_a_limit_and_never_falls() {
+        let (_, mut receive) = receive();
+        let flood = vec![0; (16 << 10) + 1];
+        assert_eq!(receive.data(0, &flood), Err(Violation::Overrun));
+        assert!(receive.data(0, &flood[1..]).is_ok());
+        assert_eq!(receive.tell(), (0, 16 << 10), "nothing was delivered");
+        receive.deliver(NOW, 1, None, true);
+        assert_eq!(receive.tell(), (1, (16 << 10) + 1));
+        receive.deliver(NOW, 0, None, true);
+        assert!(!receive.is_ack_due(false));
+        receive.deliver(NOW, 4 << 10, None, true);
+        assert!(receive.is_ack_due(false), "a quarter of the window");
+    }
+}

@@ -1,0 +1,289 @@
+//! The sending direction: bytes of the application, kept until the peer's application has them.
+//!
+//! Offsets in order: `acked` (delivered at the peer, freed here) <= `next` (to be put on the lane)
+//! <= `sent_max` (highest that was on any lane) <= `end`. The end of the stream, `Fin`, occupies
+//! one offset after the last byte; it needs no credit, since it needs no room.
+
+use crate::Memory;
+use crate::chunk::{LARGE, SMALL};
+use crate::error::Violation;
+use crate::queue::{Queue, to_usize};
+
+/// State of the sending direction.
+#[derive(Debug)]
+pub(crate) struct Send {
+    /// Bytes not acknowledged; starts at `acked` but for the offset of `Fin`.
+    queue: Queue,
+    acked: u64,
+    next: u64,
+    sent_max: u64,
+    /// Highest offset, exclusive, that the peer has given credit for.
+    limit: u64,
+    /// Offset of `Fin`, once the application has finished.
+    fin: Option<u64>,
+    /// Most bytes to keep at present, and at all.
+    buffer: u64,
+    buffer_max: u64,
+    /// The application filled the last room: it has more.
+    bulk: bool,
+}
+
+/// What goes on the lane next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// So many bytes from this offset.
+    Data(u64, u64),
+    Fin,
+}
+
+impl Send {
+    pub(crate) fn new(offset: u64, buffer: u64, buffer_max: u64) -> Self {
+        Self {
+            queue: Queue::at(offset),
+            acked: offset,
+            next: offset,
+            sent_max: offset,
+            limit: offset,
+            fin: None,
+            buffer: buffer.min(buffer_max),
+            buffer_max,
+            bulk: false,
+        }
+    }
+
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    pub(crate) fn sent_max(&self) -> u64 {
+        self.sent_max
+    }
+
+    /// The offset after the last one, that of `Fin` included.
+    pub(crate) fn end(&self) -> u64 {
+        self.fin.map_or(self.queue.end(), |fin| fin + 1)
+    }
+
+    /// The peer takes everything below `credit`.
+    pub(crate) fn grant(&mut self, credit: u64) {
+        self.limit = self.limit.max(credit);
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.fin.is_some()
+    }
+
+    /// Whether something is on its way that the peer has not acknowledged.
+    pub(crate) fn is_outstanding(&self) -> bool {
+        self.acked < self.sent_max
+    }
+
+    /// Whether the peer has delivered everything and shut down.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.fin.is_some_and(|fin| self.acked > fin)
+    }
+
+    /// Room for the application's bytes, and whether the ledger was the reason for there being
+    /// none.
+    pub(crate) fn space(&mut self, memory: &Memory) -> (&mut [u8], bool) {
+        if self.fin.is_some() {
+            return (&mut [], false);
+        }
+        if self.queue.len() >= self.buffer && self.is_buffer_the_limit() && !memory.is_short() {
+            self.buffer = (self.buffer * 2).min(self.buffer_max);
+        }
+        let most = self.buffer.saturating_sub(self.queue.len());
+        if most == 0 {
+            return (&mut [], false);
+        }
+        let size = if self.queue.is_empty() && !self.bulk { SMALL } else { LARGE };
+        let room = self.queue.room(memory, size);
+        let refused = room.is_empty();
+        let len = room.len().min(to_usize(most));
+        (&mut room[..len], refused)
+    }
+
+    /// Counts what was written into [`Send::space`]; `room` is how much there was.
+    pub(crate) fn wrote(&mut self, len: usize) {
+        let before = self.queue.end();
+        self.queue.wrote(len);
+        self.bulk = self.queue.end() - before >= SMALL as u64;
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.fin.get_or_insert(self.queue.end());
+    }
+
+    /// Everything is on its way and the peer would take more: a larger buffer would be faster.
+    fn is_buffer_the_limit(&self) -> bool {
+        self.next == self.queue.end() && self.limit > self.next
+    }
+
+    /// What to send next, at most `max` bytes. `early_fin` is a planted bug.
+    pub(crate) fn poll(&mut self, max: usize, early_fin: bool) -> Option<Next> {
+        let end = self.queue.end();
+        if self.fin == Some(self.next) || (early_fin && self.next < end && self.fin.is_some()) {
+            self.next = end + 1;
+            self.sent_max = self.sent_max.max(self.next);
+            return Some(Next::Fin);
+        }
+        let most = self.limit.min(end).saturating_sub(self.next).min(max as u64);
+        let len = self.queue.slice(self.next, most).len() as u64;
+        if len == 0 {
+            return None;
+        }
+        let from = self.next;
+        self.next += len;
+        self.sent_max = self.sent_max.max(self.next);
+        Some(Next::Data(from, len))
+    }
+
+    /// Whether [`Send::poll`] has bytes to send.
+    pub(crate) fn has_data(&self) -> bool {
+        self.next < self.limit.min(self.queue.end())
+    }
+
+    pub(crate) fn slice(&self, offset: u64, len: u64) -> &[u8] {
+        self.queue.slice(offset, len)
+    }
+
+    /// The peer's application has everything below `delivered`; the peer takes everything below
+    /// `credit`. Both only rise.
+    pub(crate) fn acknowledge(&mut self, delivered: u64, credit: u64) -> Result<(), Violation> {
+        if delivered > self.sent_max {
+            return Err(Violation::Offset);
+        }
+        self.acked = self.acked.max(delivered);
+        self.limit = self.limit.max(credit);
+        self.queue.release(self.acked);
+        Ok(())
+    }
+
+    /// Checks what a `Resume` or `Resumed` says, without taking it.
+    pub(crate) fn check(
+        &self,
+        received: u64,
+        delivered: u64,
+        credit: u64,
+    ) -> Result<(), Violation> {
+        if received > self.sent_max || delivered > received {
+            return Err(Violation::Offset);
+        }
+        if credit < received { Err(Violation::Credit) } else { Ok(()) }
+    }
+
+    /// Whether bytes from `received` on are still here.
+    pub(crate) fn can_replay(&self, received: u64) -> bool {
+        received >= self.acked
+    }
+
+    /// A lane on which the next byte is the one at `received`; checked before.
+    pub(crate) fn replay_from(&mut self, received: u64) {
+        debug_assert!(self.can_replay(received) && received <= self.sent_max, "checked before");
+        self.next = received;
+    }
+
+    /// Drops all bytes: nothing more is sent. Offsets stay, for the peer's resume.
+    pub(crate) fn abandon(&mut self) {
+        self.queue.clear(self.queue.end());
+        self.fin = None;
+    }
+
+    /// Gives all bytes away; [`Send::restore`] brings them back.
+    pub(crate) fn take(&mut self) -> Queue {
+        let start = self.queue.start();
+        std::mem::replace(&mut self.queue, Queue::at(start))
+    }
+
+    /// Takes back bytes that [`Send::take`] gave away.
+    pub(crate) fn restore(&mut self, memory: &Memory, bytes: &[u8]) {
+        debug_assert!(self.queue.is_empty(), "nothing is written while they are away");
+        self.queue.push(memory, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloak_base::DeviceId;
+
+    use super::*;
+    use crate::Ledger;
+
+    fn memory() -> Memory {
+        Ledger::new(64 << 20).account(DeviceId::from_bytes([1; 32]))
+    }
+
+    fn fill(send: &mut Send, memory: &Memory, len: usize) -> usize {
+        let mut written = 0;
+        while written < len {
+            let room = send.space(memory).0.len().min(len - written);
+            if room == 0 {
+                break;
+            }
+            send.wrote(room);
+            written += room;
+        }
+        written
+    }
+
+    #[test]
+    fn fin_is_forwarded_once_after_the_last_byte() {
+        let (memory, mut send) = (memory(), Send::new(0, 1 << 16, 1 << 16));
+        fill(&mut send, &memory, 10);
+        send.finish();
+        send.acknowledge(0, 6).unwrap();
+        assert_eq!(send.poll(100, false), Some(Next::Data(0, 6)));
+        assert_eq!(send.poll(100, false), None, "no credit for the rest");
+        send.acknowledge(6, 10).unwrap();
+        assert_eq!(send.poll(100, false), Some(Next::Data(6, 4)));
+        assert_eq!(send.poll(100, false), Some(Next::Fin), "needs no credit");
+        assert_eq!(send.poll(100, false), None);
+        assert_eq!(send.acknowledge(12, 10), Err(Violation::Offset));
+        send.acknowledge(11, 10).unwrap();
+        assert!(send.is_complete() && memory.held() == 0);
+    }
+
+    #[test]
+    fn catch_up_is_streamed() {
+        let (memory, mut send) = (memory(), Send::new(0, 4 << 20, 4 << 20));
+        assert_eq!(fill(&mut send, &memory, 8 << 20), 4 << 20, "bounded by the buffer");
+        send.acknowledge(0, 8 << 20).unwrap();
+        while send.poll(16 << 10, false).is_some() {}
+        send.replay_from(0);
+        let Some(Next::Data(0, len)) = send.poll(16 << 10, false) else { panic!("nothing") };
+        assert!(len <= 16 << 10, "a replay goes out in pieces like everything else");
+    }
+
+    #[test]
+    fn the_buffer_grows_only_when_it_is_the_limit() {
+        let (memory, mut send) = (memory(), Send::new(0, 1 << 16, 1 << 18));
+        assert_eq!(fill(&mut send, &memory, 1 << 20), 1 << 16);
+        assert!(send.space(&memory).0.is_empty(), "nothing was sent yet");
+        send.acknowledge(0, 1 << 30).unwrap();
+        while send.poll(usize::MAX, false).is_some() {}
+        assert_eq!(fill(&mut send, &memory, 1 << 20), 1 << 16, "doubled");
+        while send.poll(usize::MAX, false).is_some() {}
+        assert_eq!(fill(&mut send, &memory, 1 << 20), 1 << 17);
+        while send.poll(usize::MAX, false).is_some() {}
+        assert_eq!(fill(&mut send, &memory, 1 << 20), 0, "the maximum");
+    }
+
+    #[test]
+    fn hostile_offsets_are_found() {
+        let (memory, mut send) = (memory(), Send::new(0, 1 << 16, 1 << 16));
+        fill(&mut send, &memory, 10);
+        send.acknowledge(0, 10).unwrap();
+        while send.poll(100, false).is_some() {}
+        send.acknowledge(4, 10).unwrap();
+        assert_eq!(send.check(11, 0, 20), Err(Violation::Offset), "never sent");
+        assert_eq!(send.check(u64::MAX, u64::MAX, u64::MAX), Err(Violation::Offset));
+        assert_eq!(send.check(8, 9, 20), Err(Violation::Offset), "delivered before received");
+        assert_eq!(send.check(8, 8, 7), Err(Violation::Credit));
+        assert_eq!(send.check(8, 8, 8), Ok(()));
+        assert!(!send.can_replay(3) && send.can_replay(4));
+    }
+}

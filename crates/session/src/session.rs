@@ -1,0 +1,290 @@
+//! The session's state machine: its parts, how it begins, and what it shows.
+//!
+//! Inputs take the time first and change the state at once; then the driver empties the session
+//! with [`drain`](crate::drain) before the next input. Time never runs backwards: an input with an
+//! earlier time counts as the latest one seen.
+
+mod application;
+mod commit;
+mod frames;
+mod lanes;
+mod settle;
+mod spill;
+mod timers;
+mod transmit;
+
+use std::collections::VecDeque;
+
+use cloak_base::{DeviceId, Epoch, Incarnation, Instant, Rng, SessionId};
+use cloak_wire::{Code, Open, Secret, Target};
+
+use crate::lane::Lane;
+use crate::receive::Receive;
+use crate::rtt::Rtt;
+use crate::send::Send;
+use crate::{Config, End, Event, LaneId, Memory, Rank, Role, Snapshot, State};
+
+pub use spill::Buffers;
+
+/// One end of a virtual session.
+///
+/// A responder's first lane is the one on which the [`Open`] came: give it with
+/// [`lane_up`](Self::lane_up) right after [`respond`](Self::respond); that `Open` needs no
+/// `handle_frame`. A repeated `Open` on another lane does: `lane_up`, then `handle_frame`.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    id: SessionId,
+    role: Role,
+    secret: Secret,
+    target: Target,
+    /// Offset at which both streams begin; zero but in tests.
+    base: u64,
+    phase: Phase,
+
+    lanes: Vec<Lane>,
+    /// The lane that the session rides on.
+    current: Option<LaneId>,
+    /// Our `Open` or `Resume` that is not answered.
+    attempt: Option<Attempt>,
+    /// Rank with which `current`, or the last lane before it, was taken.
+    committed: Rank,
+    /// Epoch of our last attempt.
+    attempted: Epoch,
+    /// The peer's run, once a `Hello` told it.
+    incarnation: Option<Incarnation>,
+    /// Responder: the initiator is known to have our `Opened`.
+    confirmed: bool,
+
+    send: Send,
+    receive: Receive,
+    memory: Memory,
+    spill: spill::Spill,
+
+    rtt: Rtt,
+    /// When bytes moved last, in either direction.
+    moved_at: Instant,
+    /// When the application took bytes last.
+    delivered_at: Instant,
+    /// Since when no lane is known to work, and why.
+    suspended: Option<(Instant, Code)>,
+    /// Until when a lane would only bring bytes that were shed.
+    paused_until: Option<Instant>,
+    /// When to ask the ledger again.
+    memory_retry: Option<Instant>,
+    resumes: u64,
+    since: Instant,
+    shown: State,
+
+    /// Whether the last `LaneWanted` still stands.
+    wanted: bool,
+    events: VecDeque<Event>,
+    rng: Rng,
+    now: Instant,
+}
+
+/// Where the session is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Until this time: then it is given up.
+    Opening(Instant),
+    Open,
+    /// The outcome is settled here.
+    Leaving(Leaving),
+    Ended(End),
+}
+
+/// A session whose outcome is settled at this end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Leaving {
+    end: End,
+    tell: Tell,
+    /// When to stop trying.
+    until: Instant,
+}
+
+/// What the other end has yet to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tell {
+    /// Nothing; only the lane has to become idle.
+    Nothing,
+    /// That its last bytes were delivered.
+    Closed,
+    /// Our `Reset`.
+    Reset(Code),
+}
+
+/// An `Open` or `Resume` of ours that is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Attempt {
+    lane: LaneId,
+    rank: Rank,
+}
+
+impl Session {
+    /// Begins a session. `id` and `secret` are fresh random bytes.
+    pub fn initiate(
+        now: Instant,
+        config: Config,
+        id: SessionId,
+        secret: Secret,
+        target: Target,
+        memory: Memory,
+        rng: Rng,
+    ) -> Self {
+        let mut session = Self::new(now, config, Role::Initiator, id, secret, target, memory, rng);
+        session.settle();
+        session
+    }
+
+    /// The other end of a session, begun by `open` from an authorised peer.
+    pub fn respond(now: Instant, config: Config, open: &Open, memory: Memory, rng: Rng) -> Self {
+        let (secret, target) = (open.secret, open.target.clone());
+        let mut session =
+            Self::new(now, config, Role::Responder, open.session, secret, target, memory, rng);
+        session.attempted = open.epoch;
+        session.send.grant(open.credit);
+        session
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "private, and each argument is a type of its own"
+    )]
+    fn new(
+        now: Instant,
+        config: Config,
+        role: Role,
+        id: SessionId,
+        secret: Secret,
+        target: Target,
+        memory: Memory,
+        rng: Rng,
+    ) -> Self {
+        Self {
+            id,
+            role,
+            secret,
+            target,
+            base: 0,
+            phase: Phase::Opening(now + config.opening_max),
+            lanes: Vec::new(),
+            current: None,
+            attempt: None,
+            committed: Rank::NONE,
+            attempted: Epoch(0),
+            incarnation: None,
+            confirmed: role == Role::Initiator,
+            send: Send::new(0, config.buffer_start, config.buffer_max),
+            receive: Receive::new(0, &config, now),
+            memory,
+            spill: spill::Spill::default(),
+            rtt: Rtt::default(),
+            moved_at: now,
+            delivered_at: now,
+            suspended: None,
+            paused_until: None,
+            memory_retry: None,
+            resumes: 0,
+            since: now,
+            shown: State::Opening,
+            wanted: false,
+            events: VecDeque::new(),
+            rng,
+            now,
+            config,
+        }
+    }
+
+    /// Makes both streams begin at `offset` instead of zero, at both ends alike.
+    #[cfg(feature = "planted")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn starting_at(mut self, offset: u64) -> Self {
+        self.base = offset;
+        self.send = Send::new(offset, self.config.buffer_start, self.config.buffer_max);
+        self.send.grant(offset + self.config.idle_credit);
+        self.receive = Receive::new(offset, &self.config, self.now);
+        self
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// What the session is for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The lanes that the session has, at most [`LANES_MAX`](crate::LANES_MAX).
+    pub fn lanes(&self) -> impl Iterator<Item = LaneId> {
+        self.lanes.iter().map(Lane::id)
+    }
+
+    /// The peer's device on the lane in use, or on the last lane given.
+    pub fn peer(&self) -> Option<DeviceId> {
+        let lane = self.current.and_then(|id| self.lane(id)).or(self.lanes.last());
+        lane.map(|lane| lane.up.peer)
+    }
+
+    /// Whether the session ended; nothing but events is left.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// What the session shows of itself.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            id: self.id,
+            role: self.role,
+            state: self.shown,
+            since: self.since,
+            reason: match self.phase {
+                Phase::Ended(end) | Phase::Leaving(Leaving { end, .. }) => Some(end.code()),
+                _ => self.suspended.map(|(_, code)| code),
+            },
+            resumes: self.resumes,
+            sent: self.send.sent_max(),
+            received: self.receive.received(),
+            delivered: self.receive.delivered(),
+            acked: self.send.acked(),
+            held: self.send.held() + self.receive.held_len(),
+            rtt: self.rtt.smoothed(),
+            lane: self.current,
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// The answer to a `Resume` of this session once it has ended; for
+    /// [`Tombstones::insert`](crate::Tombstones::insert): final `delivered` and code.
+    pub fn epitaph(&self) -> Option<(u64, Code)> {
+        match self.phase {
+            Phase::Ended(end) => Some((self.receive.delivered(), end.code())),
+            _ => None,
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        debug_assert!(self.receive.is_resolved() || self.is_ended(), "offered bytes are resolved");
+        self.now
+    }
+
+    fn lane(&self, id: LaneId) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.id() == id)
+    }
+
+    fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.id() == id)
+    }
+}

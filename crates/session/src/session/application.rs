@@ -1,0 +1,156 @@
+//! The application's side: bytes in and out, its end of file, its death.
+
+use cloak_base::Instant;
+use cloak_wire::Code;
+
+use super::{Leaving, Phase, Session, Tell};
+use crate::{End, Event, Role};
+
+impl Session {
+    /// Responder: the backend is connected.
+    pub fn opened(&mut self, now: Instant) {
+        let now = self.tick(now);
+        if self.role == Role::Responder && matches!(self.phase, Phase::Opening(_)) {
+            self.phase = Phase::Open;
+            self.moved_at = now;
+            self.greet_current(crate::lane::Greeting::Opened);
+        }
+        self.settle();
+    }
+
+    /// Responder: the session is not opened. Ends it as soon as the initiator knows.
+    pub fn refuse(&mut self, now: Instant, code: Code) {
+        self.tick(now);
+        if self.role == Role::Responder && matches!(self.phase, Phase::Opening(_)) {
+            self.greet_current(crate::lane::Greeting::Refused(code));
+            self.leave(End::Lost(code), Tell::Nothing);
+        }
+        self.settle();
+    }
+
+    /// Room for bytes of the application, charged to the ledger; give back what is not used with
+    /// [`wrote`](Self::wrote). Empty means back-pressure: the buffer or the ledger is full, the
+    /// session is not open yet, or the application has finished.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.phase != Phase::Open || !self.spill.is_here() {
+            return &mut [];
+        }
+        let (room, refused) = self.send.space(&self.memory);
+        if refused {
+            self.memory_retry.get_or_insert(self.now + super::timers::MEMORY_RETRY);
+        }
+        room
+    }
+
+    /// The application's next `len` bytes are in the room that [`space`](Self::space) gave; zero
+    /// gives the room back.
+    pub fn wrote(&mut self, now: Instant, len: usize) {
+        let now = self.tick(now);
+        self.send.wrote(len);
+        if len > 0 {
+            self.moved(now);
+        }
+        self.settle();
+    }
+
+    /// The application's end of file, after everything it wrote.
+    pub fn finish(&mut self, now: Instant) {
+        let now = self.tick(now);
+        if self.phase == Phase::Open && !self.send.is_finished() {
+            self.send.finish();
+            self.moved(now);
+        }
+        self.settle();
+    }
+
+    /// The application died, or an operator closes the session: both directions end now, and all
+    /// bytes kept are dropped. The session stays until the peer knows, for `linger` at most.
+    pub fn reset(&mut self, now: Instant, code: Code) {
+        self.tick(now);
+        match self.phase {
+            // The peer may not know of the session: its own deadline and our tombstone tell it.
+            Phase::Opening(_) if self.role == Role::Initiator => self.end(End::Reset(code)),
+            Phase::Opening(_) => {
+                self.greet_current(crate::lane::Greeting::Refused(code));
+                self.leave(End::Reset(code), Tell::Nothing);
+            }
+            Phase::Open => self.leave(End::Reset(code), Tell::Reset(code)),
+            Phase::Leaving(_) | Phase::Ended(_) => {}
+        }
+        self.settle();
+    }
+
+    /// The first contiguous bytes that wait for the application; empty when none do.
+    pub fn held(&self) -> &[u8] {
+        self.receive.held()
+    }
+
+    /// Keeps bytes from [`handle_data`](Self::handle_data) that the application did not take.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        self.receive.hold(&self.memory, bytes);
+    }
+
+    /// The application took `len` more bytes, of those that are held, or else of those that
+    /// [`handle_data`](Self::handle_data) has just given.
+    pub fn delivered(&mut self, now: Instant, len: usize) {
+        self.now = self.now.max(now);
+        self.delivered_at = self.now;
+        let may_grow = !self.memory.is_short();
+        self.receive.deliver(self.now, len as u64, self.rtt.smoothed(), may_grow);
+        self.ask_round_trip();
+        self.settle();
+    }
+
+    /// The application's write side is shut down, after [`Event::Finish`].
+    pub fn fin_delivered(&mut self, now: Instant) {
+        self.tick(now);
+        self.receive.fin_delivered();
+        self.settle();
+    }
+
+    /// The outcome is settled: bytes are dropped, and the other end hears what it has yet to hear.
+    pub(super) fn leave(&mut self, end: End, tell: Tell) {
+        let until = match tell {
+            Tell::Nothing => self.now + super::timers::IDLE_MAX,
+            Tell::Closed => self.now + self.config.closing_max,
+            Tell::Reset(_) => self.now + self.config.linger,
+        };
+        if tell != Tell::Closed {
+            self.send.abandon();
+            self.receive.abandon();
+            self.spill = super::spill::Spill::default();
+        }
+        self.phase = Phase::Leaving(Leaving { end, tell, until });
+    }
+
+    /// The session is over.
+    pub(super) fn end(&mut self, end: End) {
+        let told = !matches!(self.phase, Phase::Open);
+        if let Phase::Opening(_) = self.phase
+            && self.role == Role::Initiator
+            && let End::Lost(code) = end
+        {
+            self.events.push_back(Event::Refused(code));
+        }
+        self.evict_all(end.code());
+        if std::mem::take(&mut self.wanted) {
+            self.events.push_back(Event::LaneUnwanted);
+        }
+        if !told && let End::Reset(code) | End::Lost(code) = end {
+            self.events.push_back(Event::ResetApplication(code));
+        }
+        self.send.abandon();
+        self.receive.abandon();
+        self.phase = Phase::Ended(end);
+        self.events.push_back(Event::Ended(end));
+    }
+
+    /// Bytes moved, in either direction.
+    pub(super) fn moved(&mut self, now: Instant) {
+        let expecting = self.expecting_until().is_some_and(|until| now <= until);
+        if !expecting && let Some(lane) = self.current.and_then(|id| self.lane_mut(id)) {
+            lane.liveness.expect(now);
+        }
+        self.moved_at = now;
+    }
+}

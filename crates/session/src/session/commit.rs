@@ -1,0 +1,86 @@
+//! Taking a lane: the one place where a session changes the lane that it rides on.
+
+use cloak_wire::Code;
+
+use super::{Phase, Session};
+use crate::error::{LaneError, Violation};
+use crate::lane::Greeting;
+use crate::{LaneId, Planted, Rank};
+
+/// Where the streams stand at the peer, as its frame says and as was checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) received: u64,
+    pub(super) delivered: u64,
+    pub(super) credit: u64,
+}
+
+impl Session {
+    /// Whether a frame with this rank may take a lane.
+    pub(super) fn check_rank(&self, rank: Rank) -> Result<(), LaneError> {
+        let is_above = rank > self.committed || self.config.has(Planted::EpochUnchecked);
+        if is_above { Ok(()) } else { Err(LaneError::StaleRank) }
+    }
+
+    /// Rides on `lane` from here on. The lane before it is evicted at once, even if it looks alive,
+    /// and so is an attempt of ours that ranks below.
+    pub(super) fn commit(
+        &mut self,
+        lane: LaneId,
+        rank: Rank,
+        peer: Standing,
+    ) -> Result<(), Violation> {
+        self.committed = rank;
+        if let Some(attempt) = self.attempt {
+            if attempt.lane == lane {
+                self.attempt = None;
+            } else if attempt.rank < rank {
+                self.evict(attempt.lane, Code::StaleRank);
+            }
+        }
+        if let Some(old) = self.current.filter(|old| *old != lane) {
+            self.evict(old, Code::StaleRank);
+            self.resumes += 1;
+        } else if self.suspended.is_some() {
+            self.resumes += 1;
+        }
+        self.current = Some(lane);
+        let late = u64::from(self.config.has(Planted::OffByOneReplay));
+        self.send.acknowledge(peer.delivered, peer.credit)?;
+        self.send.replay_from((peer.received + late).min(self.send.sent_max()));
+        self.freshen(lane);
+        if let Some(spare) = self.spare() {
+            self.release_spare(spare);
+        }
+        Ok(())
+    }
+
+    /// Rides on a lane whose `Open` came first, or came again before anything else did.
+    pub(super) fn take_opening_lane(&mut self, lane: LaneId, rank: Rank) {
+        let standing = Standing { received: self.base, delivered: self.base, credit: 0 };
+        let taken = self.commit(lane, rank, standing);
+        debug_assert_eq!(taken, Ok(()), "the beginning of a stream is always valid");
+        let base = self.base;
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.position = base;
+        }
+        match self.phase {
+            Phase::Open => self.greet_current(Greeting::Opened),
+            Phase::Leaving(leaving) => {
+                self.greet_current(match leaving.tell {
+                    super::Tell::Nothing => Greeting::Refused(leaving.end.code()),
+                    _ => Greeting::Opened,
+                });
+            }
+            Phase::Opening(_) | Phase::Ended(_) => {}
+        }
+    }
+
+    fn freshen(&mut self, lane: LaneId) {
+        let now = self.now;
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.liveness.heard(now);
+            (lane.reset_sent, lane.idle_sent, lane.idle_received) = (false, None, false);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What follows from the state after every input: completion, suspension, wants.
+
+use cloak_wire::Code;
+
+use super::{Leaving, Phase, Session, Tell};
+use crate::{End, Event, Role, State};
+
+impl Session {
+    /// Brings everything derived in line with the state. The last step of every input.
+    pub(super) fn settle(&mut self) {
+        if self.phase == Phase::Open {
+            self.settle_open();
+        }
+        if let Phase::Leaving(leaving) = self.phase {
+            self.settle_leaving(leaving);
+        }
+        if !self.is_ended() {
+            self.settle_suspension();
+            self.settle_wants();
+        }
+        self.settle_shown();
+    }
+
+    fn settle_open(&mut self) {
+        if self.receive.poll_finish() {
+            self.events.push_back(Event::Finish);
+        }
+        if self.send.is_complete() && self.receive.is_complete() {
+            self.leave(End::Closed, Tell::Closed);
+        }
+    }
+
+    fn settle_leaving(&mut self, leaving: Leaving) {
+        match self.current.and_then(|id| self.lane(id)) {
+            Some(lane) if lane.idle_sent.is_some() && lane.idle_received => {
+                let free = lane.id();
+                self.forget(free);
+                self.events.push_back(Event::LaneFree(free));
+                self.end(leaving.end);
+            }
+            None if leaving.tell == Tell::Nothing => self.end(leaving.end),
+            _ => {}
+        }
+    }
+
+    fn settle_suspension(&mut self) {
+        if matches!(self.phase, Phase::Opening(_)) {
+            return;
+        }
+        let works = self
+            .current
+            .and_then(|id| self.lane(id))
+            .is_some_and(|lane| !lane.liveness.is_suspect());
+        match (works, self.suspended) {
+            (true, Some(_)) => {
+                self.suspended = None;
+                self.events.push_back(Event::Resumed);
+            }
+            (false, None) => {
+                let code = self.current.map_or(Code::PeerUnreachable, |_| Code::Timeout);
+                self.suspended = Some((self.now, code));
+                self.delivered_at = self.now;
+                self.events.push_back(Event::Suspended);
+            }
+            _ => {}
+        }
+    }
+
+    fn settle_wants(&mut self) {
+        self.start_attempt();
+        let wants = self.wants_lane();
+        if wants != self.wanted {
+            self.wanted = wants;
+            self.events.push_back(if wants { Event::LaneWanted } else { Event::LaneUnwanted });
+        }
+    }
+
+    /// Whether a further lane would help. While one is tried it would not.
+    fn wants_lane(&self) -> bool {
+        if self.attempt.is_some() || self.spare().is_some() || self.paused_until.is_some() {
+            return false;
+        }
+        match self.phase {
+            Phase::Opening(_) => self.role == Role::Initiator,
+            Phase::Open => self.suspended.is_some(),
+            Phase::Leaving(leaving) => leaving.tell != Tell::Nothing && self.suspended.is_some(),
+            Phase::Ended(_) => false,
+        }
+    }
+
+    fn settle_shown(&mut self) {
+        let shown = match self.phase {
+            Phase::Opening(_) => State::Opening,
+            Phase::Open if self.suspended.is_some() => State::Suspended,
+            Phase::Open => State::Live,
+            Phase::Leaving(_) => State::Closing,
+            Phase::Ended(End::Closed) => State::Closed,
+            Phase::Ended(_) => State::Lost,
+        };
+        if shown != self.shown {
+            (self.shown, self.since) = (shown, self.now);
+        }
+    }
+}

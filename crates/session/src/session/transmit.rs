@@ -1,0 +1,172 @@
+//! What goes on the lanes. Control frames go ahead of data at every frame boundary.
+
+use cloak_base::Instant;
+use cloak_wire::{Open, Opened, Resume, Resumed, SessionFrame};
+
+use super::{Leaving, Phase, Session, Tell};
+use crate::lane::Greeting;
+use crate::proof::{Claim, resume_proof, resumed_proof};
+use crate::send::Next;
+use crate::{LaneId, Planted, Transmit};
+
+/// Offsets and credit of ours, as the next frame says them.
+struct Ours {
+    received: u64,
+    delivered: u64,
+    credit: u64,
+}
+
+impl Session {
+    /// The next thing to put on `lane`, at most `max` bytes of data. Counts as sent: call it only
+    /// while the lane's output buffer has room.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        lane: LaneId,
+        max: usize,
+    ) -> Option<Transmit<'_>> {
+        let now = self.tick(now);
+        if self.lane(lane)?.idle_sent.is_some() {
+            return None;
+        }
+        let frame = self.poll_greeting(now, lane).or_else(|| self.poll_control(now, lane));
+        if let Some(frame) = frame {
+            self.settle();
+            return Some(Transmit::Frame(frame));
+        }
+        if self.current != Some(lane) || self.phase != Phase::Open || !self.spill.is_here() {
+            return None;
+        }
+        match self.send.poll(max, self.config.has(Planted::EarlyFin))? {
+            Next::Fin => {
+                self.moved(now);
+                Some(Transmit::Frame(SessionFrame::Fin))
+            }
+            Next::Data(offset, len) => {
+                self.moved(now);
+                Some(Transmit::Data(self.send.slice(offset, len)))
+            }
+        }
+    }
+
+    /// The first frame of ours on a lane.
+    fn poll_greeting(&mut self, now: Instant, id: LaneId) -> Option<SessionFrame> {
+        let lane = self.lane_mut(id)?;
+        let greeting = lane.greeting.take()?;
+        (lane.greeted_at, lane.greeted_with) = (Some(now), Some(greeting));
+        Some(match greeting {
+            Greeting::Open => self.open_frame(id),
+            Greeting::Opened => SessionFrame::Opened(Opened { credit: self.ours(id).credit }),
+            Greeting::Refused(code) => SessionFrame::Refused { code },
+            Greeting::Resume => self.resume_frame(id)?,
+            Greeting::Resumed => self.resumed_frame(id)?,
+        })
+    }
+
+    fn poll_control(&mut self, now: Instant, id: LaneId) -> Option<SessionFrame> {
+        let is_current = self.current == Some(id);
+        let phase = self.phase;
+        let lane = self.lane_mut(id)?;
+        if is_current
+            && !lane.reset_sent
+            && let Phase::Leaving(Leaving { tell: Tell::Reset(code), .. }) = phase
+        {
+            lane.reset_sent = true;
+            return Some(SessionFrame::Reset { code });
+        }
+        if let Some(number) = lane.alive_due.take() {
+            return Some(SessionFrame::Alive { number });
+        }
+        if std::mem::take(&mut lane.probe_due) {
+            return Some(self.probe_frame(now, id));
+        }
+        if is_current { self.poll_current(now, id) } else { None }
+    }
+
+    fn poll_current(&mut self, now: Instant, id: LaneId) -> Option<SessionFrame> {
+        let with_data = self.send.has_data();
+        match self.phase {
+            Phase::Open if self.receive.is_ack_due(with_data) => Some(self.ack_frame()),
+            Phase::Leaving(Leaving { tell: Tell::Closed, .. })
+                if self.receive.is_ack_due(false) =>
+            {
+                Some(self.ack_frame())
+            }
+            Phase::Leaving(_) => {
+                self.lane_mut(id)?.idle_sent = Some(now);
+                Some(SessionFrame::Idle)
+            }
+            Phase::Open | Phase::Opening(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    fn open_frame(&mut self, id: LaneId) -> SessionFrame {
+        let credit = self.ours(id).credit;
+        SessionFrame::Open(Open {
+            session: self.id,
+            secret: self.secret,
+            target: self.target.clone(),
+            credit,
+            epoch: self.attempted,
+        })
+    }
+
+    fn resume_frame(&mut self, id: LaneId) -> Option<SessionFrame> {
+        let (session, role) = (self.id, self.role);
+        let epoch = self.attempt.filter(|attempt| attempt.lane == id)?.rank.epoch;
+        let ends = self.lane(id)?.up.ends()?;
+        let Ours { received, delivered, credit } = self.ours(id);
+        let claim = Claim { session, epoch, role, received, delivered, credit };
+        let proof = resume_proof(&self.secret, &ends, &claim);
+        let frame = Resume { session, epoch, received, delivered, credit, proof };
+        Some(SessionFrame::Resume(frame))
+    }
+
+    fn resumed_frame(&mut self, id: LaneId) -> Option<SessionFrame> {
+        let (session, role, epoch) = (self.id, self.role, self.committed.epoch);
+        let ends = self.lane(id)?.up.ends()?;
+        let Ours { received, delivered, credit } = self.ours(id);
+        let claim = Claim { session, epoch, role, received, delivered, credit };
+        let proof = resumed_proof(&self.secret, &ends, &claim)?;
+        Some(SessionFrame::Resumed(Resumed { epoch, received, delivered, credit, proof }))
+    }
+
+    fn ack_frame(&mut self) -> SessionFrame {
+        let (mut delivered, credit) = self.receive.tell();
+        if self.config.has(Planted::AcknowledgeBeforeDelivery) {
+            delivered = self.receive.received();
+        }
+        if self.config.has(Planted::Offset32Bit) {
+            delivered &= u64::from(u32::MAX);
+        }
+        SessionFrame::Ack { delivered, credit }
+    }
+
+    fn probe_frame(&mut self, now: Instant, id: LaneId) -> SessionFrame {
+        let number = self.rng.next_u64();
+        if let Some(lane) = self.lane_mut(id) {
+            lane.probe = Some((number, now));
+        }
+        SessionFrame::Probe { number }
+    }
+
+    /// What we say in a frame that takes a lane; data on it starts at our `received`.
+    fn ours(&mut self, id: LaneId) -> Ours {
+        let (delivered, credit) = self.receive.tell();
+        let received = self.receive.received();
+        if let Some(lane) = self.lane_mut(id) {
+            lane.position = received;
+        }
+        Ours { received, delivered, credit }
+    }
+
+    /// Measures the round trip where bytes flow and it is not known: windows grow by it.
+    pub(super) fn ask_round_trip(&mut self) {
+        if self.rtt.smoothed().is_none()
+            && let Some(lane) = self.current.and_then(|id| self.lane_mut(id))
+            && lane.probe.is_none()
+        {
+            lane.probe_due = true;
+        }
+    }
+}
