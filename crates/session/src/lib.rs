@@ -40,4 +40,4 @@ pub use proof::{Claim, resume_proof, resumed_proof, verify_resume, verify_resume
 pub use rank::{Rank, Role};
 pub use session::{Buffers, Session};
 pub use snapshot::{Snapshot, State};
-pub use tombstones::Tombstones;
+pub use tombstones::{Tombstone, Tombstones};

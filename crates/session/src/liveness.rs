@@ -28,6 +28,8 @@ pub enum Suspicion {
     NetworkChanged,
     /// The machine slept: 1 s, or two round trips.
     Woke,
+    /// The peer says that it has no lane: neither have we.
+    Nudged,
 }
 
 /// What is due.
@@ -91,11 +93,14 @@ impl Liveness {
     /// Asks at once and waits for `patience` at most. True when a probe has to go out.
     pub(crate) fn suspect(&mut self, now: Instant, why: Suspicion, rtt: Option<Duration>) -> bool {
         let patience = match why {
-            Suspicion::PeerSilent => 3 * STEP,
+            Suspicion::PeerSilent | Suspicion::Nudged => 3 * STEP,
             Suspicion::NetworkChanged | Suspicion::Woke => {
                 (rtt.unwrap_or_default() * 2).clamp(STEP, 3 * STEP)
             }
         };
+        if why == Suspicion::Nudged {
+            self.enter(now, Stage::Suspect, Duration::ZERO);
+        }
         let sooner = self.stage == Stage::Quiet || now + patience < self.ends();
         if self.stage == Stage::Suspect || !sooner {
             return false;

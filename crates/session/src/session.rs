@@ -14,6 +14,7 @@ mod timers;
 mod transmit;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use cloak_base::{DeviceId, Epoch, Incarnation, Instant, Rng, SessionId};
 use cloak_wire::{Code, Open, Secret, Target};
@@ -22,7 +23,7 @@ use crate::lane::Lane;
 use crate::receive::Receive;
 use crate::rtt::Rtt;
 use crate::send::Send;
-use crate::{Config, End, Event, LaneId, Memory, Rank, Role, Snapshot, State};
+use crate::{Config, End, Event, LaneId, Memory, Rank, Role, Snapshot, State, Tombstone};
 
 pub use spill::Buffers;
 
@@ -64,14 +65,15 @@ pub struct Session {
     rtt: Rtt,
     /// When bytes moved last, in either direction.
     moved_at: Instant,
-    /// When the application took bytes last.
-    delivered_at: Instant,
+    /// When there was a reason to keep buffers in memory: bytes taken, buffers restored.
+    busy_at: Instant,
     /// Since when no lane is known to work, and why.
     suspended: Option<(Instant, Code)>,
     /// Until when a lane would only bring bytes that were shed.
     paused_until: Option<Instant>,
-    /// When to ask the ledger again.
+    /// When to ask the ledger again, and how long the wait was.
     memory_retry: Option<Instant>,
+    memory_wait: Duration,
     resumes: u64,
     since: Instant,
     shown: State,
@@ -181,10 +183,11 @@ impl Session {
             spill: spill::Spill::default(),
             rtt: Rtt::default(),
             moved_at: now,
-            delivered_at: now,
+            busy_at: now,
             suspended: None,
             paused_until: None,
             memory_retry: None,
+            memory_wait: Duration::ZERO,
             resumes: 0,
             since: now,
             shown: State::Opening,
@@ -265,13 +268,13 @@ impl Session {
         event
     }
 
-    /// The answer to a `Resume` of this session once it has ended; for
-    /// [`Tombstones::insert`](crate::Tombstones::insert): final `delivered` and code.
-    pub fn epitaph(&self) -> Option<(u64, Code)> {
-        match self.phase {
-            Phase::Ended(end) => Some((self.receive.delivered(), end.code())),
-            _ => None,
-        }
+    /// What to remember of the session once it has ended; before that, as if it were lost now.
+    pub fn tombstone(&self) -> Tombstone {
+        let code = match self.phase {
+            Phase::Ended(end) => end.code(),
+            _ => Code::Gone,
+        };
+        Tombstone { delivered: self.receive.delivered(), code }
     }
 
     fn tick(&mut self, now: Instant) -> Instant {

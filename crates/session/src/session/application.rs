@@ -1,9 +1,14 @@
 //! The application's side: bytes in and out, its end of file, its death.
 
+use std::time::Duration;
+
 use cloak_base::Instant;
 use cloak_wire::Code;
 
+use super::spill::Spill;
+use super::timers::{IDLE_MAX, MEMORY_WAIT_MAX, MEMORY_WAIT_MIN};
 use super::{Leaving, Phase, Session, Tell};
+use crate::lane::Greeting;
 use crate::{End, Event, Role};
 
 impl Session {
@@ -13,7 +18,7 @@ impl Session {
         if self.role == Role::Responder && matches!(self.phase, Phase::Opening(_)) {
             self.phase = Phase::Open;
             self.moved_at = now;
-            self.greet_current(crate::lane::Greeting::Opened);
+            self.greet_current(Greeting::Opened);
         }
         self.settle();
     }
@@ -22,7 +27,7 @@ impl Session {
     pub fn refuse(&mut self, now: Instant, code: Code) {
         self.tick(now);
         if self.role == Role::Responder && matches!(self.phase, Phase::Opening(_)) {
-            self.greet_current(crate::lane::Greeting::Refused(code));
+            self.greet_current(Greeting::Refused(code));
             self.leave(End::Lost(code), Tell::Nothing);
         }
         self.settle();
@@ -36,8 +41,12 @@ impl Session {
             return &mut [];
         }
         let (room, refused) = self.send.space(&self.memory);
-        if refused {
-            self.memory_retry.get_or_insert(self.now + super::timers::MEMORY_RETRY);
+        if refused && self.memory_retry.is_none() {
+            let longer = (self.memory_wait * 2).clamp(MEMORY_WAIT_MIN, MEMORY_WAIT_MAX);
+            self.memory_wait = longer;
+            self.memory_retry = Some(self.now + longer);
+        } else if !refused {
+            self.memory_wait = Duration::ZERO;
         }
         room
     }
@@ -71,11 +80,20 @@ impl Session {
             // The peer may not know of the session: its own deadline and our tombstone tell it.
             Phase::Opening(_) if self.role == Role::Initiator => self.end(End::Reset(code)),
             Phase::Opening(_) => {
-                self.greet_current(crate::lane::Greeting::Refused(code));
+                self.greet_current(Greeting::Refused(code));
                 self.leave(End::Reset(code), Tell::Nothing);
             }
             Phase::Open => self.leave(End::Reset(code), Tell::Reset(code)),
             Phase::Leaving(_) | Phase::Ended(_) => {}
+        }
+        self.settle();
+    }
+
+    /// The session cannot go on here: ends it at once. The peer learns it from the tombstone.
+    pub fn lose(&mut self, now: Instant, code: Code) {
+        self.tick(now);
+        if !self.is_ended() {
+            self.end(End::Lost(code));
         }
         self.settle();
     }
@@ -94,7 +112,7 @@ impl Session {
     /// [`handle_data`](Self::handle_data) has just given.
     pub fn delivered(&mut self, now: Instant, len: usize) {
         self.now = self.now.max(now);
-        self.delivered_at = self.now;
+        self.busy_at = self.now;
         let may_grow = !self.memory.is_short();
         self.receive.deliver(self.now, len as u64, self.rtt.smoothed(), may_grow);
         self.ask_round_trip();
@@ -111,14 +129,14 @@ impl Session {
     /// The outcome is settled: bytes are dropped, and the other end hears what it has yet to hear.
     pub(super) fn leave(&mut self, end: End, tell: Tell) {
         let until = match tell {
-            Tell::Nothing => self.now + super::timers::IDLE_MAX,
+            Tell::Nothing => self.now + IDLE_MAX,
             Tell::Closed => self.now + self.config.closing_max,
             Tell::Reset(_) => self.now + self.config.linger,
         };
         if tell != Tell::Closed {
             self.send.abandon();
             self.receive.abandon();
-            self.spill = super::spill::Spill::default();
+            self.spill = Spill::default();
         }
         self.phase = Phase::Leaving(Leaving { end, tell, until });
     }

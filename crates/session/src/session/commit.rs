@@ -45,6 +45,7 @@ impl Session {
             self.resumes += 1;
         }
         self.current = Some(lane);
+        self.spill.withdraw();
         let late = u64::from(self.config.has(Planted::OffByOneReplay));
         self.send.acknowledge(peer.delivered, peer.credit)?;
         self.send.replay_from((peer.received + late).min(self.send.sent_max()));

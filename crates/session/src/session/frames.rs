@@ -144,10 +144,8 @@ impl Session {
         if !matches!(self.phase, Phase::Opening(_)) {
             return Err(LaneError::Unexpected);
         }
-        self.attempt = None;
-        self.current = Some(lane);
         self.events.push_back(Event::Refused(code));
-        self.leave(End::Lost(code), Tell::Nothing);
+        self.leave_on(lane, End::Lost(code));
         Ok(())
     }
 
@@ -226,21 +224,32 @@ impl Session {
         if !asked || !is_ours {
             return Err(LaneError::Unexpected);
         }
-        let end = match self.phase {
-            Phase::Leaving(leaving) => leaving.end,
-            _ if code == Code::Closed && self.is_covered_by(delivered) => End::Closed,
-            _ => match code {
-                Code::Closed => End::Lost(Code::Gone),
-                Code::Reset | Code::Cancelled | Code::ShuttingDown => End::Reset(code),
-                code => End::Lost(code),
-            },
+        let end = match (self.phase, code) {
+            (Phase::Leaving(leaving), _) => leaving.end,
+            (Phase::Opening(_), Code::Closed) => End::Lost(Code::Gone),
+            (Phase::Opening(_), code) => End::Lost(code),
+            (_, Code::Closed) if self.is_covered_by(delivered) => End::Closed,
+            (_, Code::Closed) => End::Lost(Code::Gone),
+            (_, Code::Reset | Code::Cancelled | Code::ShuttingDown) => End::Reset(code),
+            (_, code) => End::Lost(code),
         };
-        if let (Phase::Opening(_), End::Reset(code)) = (self.phase, end) {
-            self.end(End::Lost(code));
-        } else {
-            self.end(end);
+        match (self.phase, end) {
+            (Phase::Opening(_), end) => self.events.push_back(Event::Refused(end.code())),
+            (Phase::Open, End::Reset(code) | End::Lost(code)) => {
+                self.events.push_back(Event::ResetApplication(code));
+            }
+            _ => {}
         }
+        self.leave_on(lane, end);
         Ok(())
+    }
+
+    /// The peer is done with the session and says so on this lane, which is to become idle.
+    fn leave_on(&mut self, lane: LaneId, end: End) {
+        let others: Vec<LaneId> = self.lanes().filter(|other| *other != lane).collect();
+        others.into_iter().for_each(|other| self.evict(other, Code::Closed));
+        (self.attempt, self.current) = (None, Some(lane));
+        self.leave(end, Tell::Nothing);
     }
 
     /// Whether a peer that closed with this final `delivered` had everything of ours, and we

@@ -45,7 +45,9 @@ impl Session {
     pub fn suspect(&mut self, now: Instant, why: Suspicion) {
         let now = self.tick(now);
         let rtt = self.rtt.smoothed();
-        let asked = [self.current, self.attempt.map(|attempt| attempt.lane)];
+        let tried = self.attempt.map(|attempt| attempt.lane);
+        // What the peer says of its lanes is older than an attempt under way.
+        let asked = [self.current, tried.filter(|_| why != Suspicion::Nudged)];
         for lane in &mut self.lanes {
             if asked.contains(&Some(lane.id())) && lane.idle_sent.is_none() {
                 lane.probe_due |= lane.liveness.suspect(now, why, rtt);

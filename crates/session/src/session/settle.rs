@@ -54,15 +54,22 @@ impl Session {
         match (works, self.suspended) {
             (true, Some(_)) => {
                 self.suspended = None;
-                self.events.push_back(Event::Resumed);
+                self.tell_state(Event::Resumed);
             }
             (false, None) => {
                 let code = self.current.map_or(Code::PeerUnreachable, |_| Code::Timeout);
                 self.suspended = Some((self.now, code));
-                self.delivered_at = self.now;
-                self.events.push_back(Event::Suspended);
+                self.busy_at = self.now;
+                self.tell_state(Event::Suspended);
             }
             _ => {}
+        }
+    }
+
+    /// Suspension is news only while the application has something to hope for.
+    fn tell_state(&mut self, event: Event) {
+        if self.phase == Phase::Open {
+            self.events.push_back(event);
         }
     }
 

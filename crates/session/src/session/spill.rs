@@ -62,18 +62,20 @@ impl Session {
     /// the session has come back meanwhile, or there are none.
     pub fn take_buffers(&mut self, now: Instant) -> Option<Buffers> {
         self.tick(now);
-        let is_asked = matches!(self.spill, Spill::Asked);
-        if !is_asked || self.suspended.is_none() || self.phase != Phase::Open {
+        if !matches!(self.spill, Spill::Asked) {
+            return None;
+        }
+        self.spill = Spill::Here;
+        if self.suspended.is_none() || self.phase != Phase::Open {
             return None;
         }
         self.evict_all(Code::Timeout);
         self.receive.drop_held();
         let buffers = Buffers { queue: self.send.take() };
         let len = buffers.len();
-        self.spill = match len {
-            0 => Spill::Asked,
-            len => Spill::Away { len, wanted: false, parked: None },
-        };
+        if len > 0 {
+            self.spill = Spill::Away { len, wanted: false, parked: None };
+        }
         self.settle();
         (len > 0).then_some(buffers)
     }
@@ -94,6 +96,7 @@ impl Session {
         let parked = parked.take();
         self.send.restore(&self.memory, bytes);
         self.spill = Spill::Here;
+        self.busy_at = self.now;
         if let Some((lane, resume)) = parked.map(|parked| *parked)
             && let Err(error) = self.handle_frame(now, lane, SessionFrame::Resume(resume))
         {
@@ -118,8 +121,9 @@ impl Session {
     pub(super) fn spill_deadline(&self) -> Option<Instant> {
         let (since, _) = self.suspended?;
         let holds = self.send.held() + self.receive.held_len() > 0;
-        let may = holds && self.phase == Phase::Open && matches!(self.spill, Spill::Here);
-        may.then(|| since.max(self.delivered_at) + self.config.spill_after)
+        let is_here = matches!(self.spill, Spill::Here) && self.attempt.is_none();
+        let may = holds && is_here && self.phase == Phase::Open;
+        may.then(|| since.max(self.busy_at) + self.config.spill_after)
     }
 
     pub(super) fn ask_spill(&mut self) {
@@ -140,6 +144,13 @@ impl Session {
 impl Spill {
     pub(super) fn is_here(&self) -> bool {
         !matches!(self, Self::Away { .. })
+    }
+
+    /// The session came back before its buffers went.
+    pub(super) fn withdraw(&mut self) {
+        if matches!(self, Self::Asked) {
+            *self = Self::Here;
+        }
     }
 
     pub(super) fn park(&mut self, lane: LaneId, resume: Resume) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cloak_base::Instant;
 use cloak_wire::Code;
 
-use super::{Leaving, Phase, Session, Tell};
+use super::{Leaving, Phase, Session};
 use crate::lane::Lane;
 use crate::liveness::Due;
 use crate::{End, LaneId, Role};
@@ -14,8 +14,9 @@ use crate::{End, LaneId, Role};
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How long the peer may keep a lane that it dialled without saying anything on it.
 const SILENT_LANE_MAX: Duration = Duration::from_secs(10);
-/// When the ledger is asked again after it refused.
-pub(super) const MEMORY_RETRY: Duration = Duration::from_millis(50);
+/// Shortest and longest wait before the ledger is asked again after it refused; doubled each time.
+pub(super) const MEMORY_WAIT_MIN: Duration = Duration::from_millis(50);
+pub(super) const MEMORY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long silence is watched for after bytes moved.
 const WATCH: Duration = Duration::from_secs(10);
 
@@ -119,10 +120,7 @@ impl Session {
     fn phase_timeout(&mut self) {
         match self.phase {
             Phase::Opening(_) => self.end(End::Lost(Code::Timeout)),
-            Phase::Leaving(Leaving { end, tell: Tell::Nothing | Tell::Closed, .. }) => {
-                self.end(end);
-            }
-            Phase::Leaving(Leaving { end, tell: Tell::Reset(_), .. }) => self.end(end),
+            Phase::Leaving(Leaving { end, .. }) => self.end(end),
             Phase::Open | Phase::Ended(_) => {}
         }
     }
