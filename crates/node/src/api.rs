@@ -31,6 +31,12 @@ impl Application for TcpStream {
 impl Application for UnixStream {}
 impl Application for DuplexStream {}
 
+impl<A: Application + ?Sized> Application for Box<A> {
+    fn reset(self: Box<Self>) {
+        (*self).reset();
+    }
+}
+
 /// Asks for a session to the service at a port of a name.
 #[derive(Debug, Clone)]
 pub struct OpenRequest {

@@ -1,0 +1,185 @@
+//! What travels over the control socket: the JSON of requests and answers, and the paths.
+//!
+//! The views of `cloak-node` are answers too. Fields are added, never renamed or removed, within
+//! `/v1`.
+
+use std::borrow::Cow;
+
+use cloak_node::Status;
+use serde::{Deserialize, Serialize};
+
+/// The paths, each with the command that asks for it.
+pub mod path {
+    /// GET: `cloak status`.
+    pub const STATUS: &str = "/v1/status";
+    /// GET: `cloak peers`.
+    pub const PEERS: &str = "/v1/peers";
+    /// GET: `cloak services`.
+    pub const SERVICES: &str = "/v1/services";
+    /// GET: `cloak names`.
+    pub const NAMES: &str = "/v1/names";
+    /// GET: `cloak sessions`.
+    pub const SESSIONS: &str = "/v1/sessions";
+    /// GET: `cloak member list`.
+    pub const MEMBERS: &str = "/v1/members";
+    /// GET: `cloak device list`.
+    pub const DEVICES: &str = "/v1/devices";
+    /// POST [`super::SessionId`]: `cloak sessions show`.
+    pub const SESSION_SHOW: &str = "/v1/sessions/show";
+    /// POST [`super::SessionId`]: `cloak sessions close`.
+    pub const SESSION_CLOSE: &str = "/v1/sessions/close";
+    /// POST [`super::ServiceName`]: `cloak resolve`.
+    pub const RESOLVE: &str = "/v1/resolve";
+    /// POST [`super::ServiceName`]: `cloak why`.
+    pub const WHY: &str = "/v1/why";
+    /// POST [`super::ServiceName`] with an upgrade: `cloak connect`.
+    pub const CONNECT: &str = "/v1/connect";
+    /// POST [`super::Invite`]: `cloak invite` and `cloak device invite`.
+    pub const INVITE: &str = "/v1/invite";
+    /// POST [`super::Named`]: `cloak member revoke`.
+    pub const MEMBER_REVOKE: &str = "/v1/members/revoke";
+    /// POST [`super::Named`]: `cloak device revoke`.
+    pub const DEVICE_REVOKE: &str = "/v1/devices/revoke";
+    /// POST: `cloak realm backup`.
+    pub const REALM_BACKUP: &str = "/v1/realm/backup";
+    /// POST [`super::RealmBackup`]: `cloak realm restore`.
+    pub const REALM_RESTORE: &str = "/v1/realm/restore";
+    /// POST: `cloak reload`.
+    pub const RELOAD: &str = "/v1/reload";
+    /// POST: `cloak stop`.
+    pub const STOP: &str = "/v1/stop";
+}
+
+/// The protocol a connection is upgraded to by [`path::CONNECT`].
+pub(super) const STREAM_PROTOCOL: &str = "cloak-stream";
+
+/// Largest body of a request: a realm backup is the longest text there is.
+pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// A session, by its id or the beginning of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionId {
+    /// Hexadecimal digits.
+    pub id: String,
+}
+
+/// A name, and for some requests a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceName {
+    /// For example `demo.cloak`.
+    pub name: String,
+    /// The service's port.
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
+/// A member or a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// The member's name or the device's label.
+    pub name: String,
+}
+
+/// Asks for an invitation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// For a new member, or for a further device of our entity.
+    pub kind: InvitationKind,
+    /// The name it fixes; only for a member.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// How long it can be redeemed, in seconds.
+    pub ttl_seconds: u64,
+}
+
+/// What an invitation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InvitationKind {
+    /// A new member of the realm.
+    Member,
+    /// A further device of our entity.
+    Device,
+}
+
+/// An invitation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// One line of text; a secret.
+    pub invitation: String,
+    /// When it expires, RFC 3339.
+    pub expires: String,
+    /// What stands in the way of redeeming it.
+    pub warning: Option<String>,
+}
+
+/// The text that restores a realm's authority; a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealmBackup {
+    /// The text.
+    pub backup: String,
+}
+
+/// `cloak status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// The node's part.
+    #[serde(flatten)]
+    pub node: Status,
+    /// Addresses of the proxy port.
+    pub proxy_listen: Vec<String>,
+    /// Services exposed here.
+    pub services: u64,
+    /// The home.
+    pub home: String,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Sections that changed and are in force.
+    pub changed: Vec<String>,
+    /// Sections that changed but need a restart.
+    pub restart_needed: Vec<String>,
+}
+
+/// The gateway is going to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Its process, for those who want to wait for its end.
+    pub pid: u32,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// A stable word, as in `Cloak-Error`.
+    pub code: Cow<'static, str>,
+    /// One clear sentence.
+    pub message: String,
+    /// Exit code of the command: 1 failed, 2 wrong usage, 4 not found.
+    pub exit: u8,
+}
+
+impl Refusal {
+    /// It failed.
+    pub fn failed(code: &'static str, message: impl ToString) -> Self {
+        Self { code: code.into(), message: message.to_string(), exit: 1 }
+    }
+
+    /// The request or the configuration is wrong.
+    pub fn usage(code: &'static str, message: impl ToString) -> Self {
+        Self { code: code.into(), message: message.to_string(), exit: 2 }
+    }
+
+    /// The name, session or device is not there.
+    pub fn not_found(code: &'static str, message: impl ToString) -> Self {
+        Self { code: code.into(), message: message.to_string(), exit: 4 }
+    }
+}

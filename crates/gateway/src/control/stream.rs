@@ -1,0 +1,75 @@
+//! `POST /v1/connect`: a control connection that becomes an application's end of a session.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cloak_node::{OpenRequest, OpenedSession, Opener};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, UPGRADE};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode};
+use tokio_util::task::TaskTracker;
+
+use super::message::{Refusal, STREAM_PROTOCOL};
+use super::rejoined::Rejoined;
+use super::router::{refused, service_to_connect};
+
+/// Longest time from the 101 to the socket being free of HTTP.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens the session that `request` names, and attaches the connection to it once the 101 is out.
+pub(super) async fn connect(
+    opener: &impl Opener,
+    mut request: Request<Incoming>,
+    streams: &TaskTracker,
+) -> Response<Full<Bytes>> {
+    if request.headers().get(UPGRADE).is_none_or(|value| value != STREAM_PROTOCOL) {
+        let message = format!("this request needs `Upgrade: {STREAM_PROTOCOL}`");
+        return refused(&Refusal::usage("upgrade-required", message));
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    match open(opener, request).await {
+        Ok(session) => {
+            streams.spawn(attach(session, upgrade));
+            switching_protocols()
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn open(
+    opener: &impl Opener,
+    request: Request<Incoming>,
+) -> Result<Box<dyn OpenedSession>, Refusal> {
+    let (name, port) = service_to_connect(request).await?;
+    let application = "cloak connect".to_owned();
+    let request = OpenRequest { name: name.clone(), port, application };
+    opener.open(request).await.map_err(|code| {
+        let explained = crate::explain(code);
+        let message = format!("{name}:{port}: {explained}");
+        match code {
+            cloak_wire::Code::UnknownName => Refusal::not_found(code.as_str(), message),
+            _ => Refusal::failed(code.as_str(), message),
+        }
+    })
+}
+
+/// Nothing may come before the 101, so bytes that did are no part of the stream: such a client gets
+/// a reset session.
+async fn attach(session: Box<dyn OpenedSession>, upgrade: OnUpgrade) {
+    let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await else { return };
+    match Rejoined::from_upgraded(upgraded) {
+        Some(Rejoined { socket, early }) if early.is_empty() => session.attach(Box::new(socket)),
+        _ => tracing::debug!("a stream began before its 101"),
+    }
+}
+
+fn switching_protocols() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in [(CONNECTION, "upgrade"), (UPGRADE, STREAM_PROTOCOL)] {
+        response.headers_mut().insert(name, value.parse().expect("invariant: a constant"));
+    }
+    response
+}

@@ -1,0 +1,129 @@
+//! The connections behind one application's connection: kept and used again, so that a kept-alive
+//! connection does not open a session for each request.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cloak_node::Application;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::body::RequestBody;
+use super::head;
+use crate::destination::Destination;
+use crate::errors::Failure;
+use crate::ingress::Ingress;
+
+/// Connections to the destinations that one application asked for. They end with it.
+#[derive(Default)]
+pub(super) struct Upstreams(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// The last used is the last.
+    idle: Vec<(Destination, SendRequest<RequestBody>)>,
+    tasks: JoinSet<()>,
+}
+
+impl Upstreams {
+    /// Sends a request, on an idle connection to its destination if there is one.
+    ///
+    /// # Errors
+    /// Why no connection could be opened, or [`Failure::BadGateway`].
+    pub(super) async fn send(
+        &self,
+        ingress: &Ingress,
+        destination: &Destination,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Failure> {
+        if let Some(mut sender) = self.take_idle(destination).await {
+            let copy = repeatable(&request);
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    self.put_idle(destination, sender);
+                    return Ok(response);
+                }
+                // The upstream closed it at the moment we used it.
+                Err(mut error) => match error.take_message().or(copy) {
+                    Some(unsent) => request = unsent,
+                    None => return Err(bad_gateway(&error.into_error())),
+                },
+            }
+        }
+        let mut sender = self.connect(ingress, destination).await?;
+        let response = sender.send_request(request).await.map_err(|error| bad_gateway(&error))?;
+        self.put_idle(destination, sender);
+        Ok(response)
+    }
+
+    async fn connect(
+        &self,
+        ingress: &Ingress,
+        destination: &Destination,
+    ) -> Result<SendRequest<RequestBody>, Failure> {
+        let stream: Box<dyn Application> = ingress.open(destination).await?.into_stream();
+        let handshake = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_headers(head::FIELDS_MAX)
+            .handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(|error| bad_gateway(&error))?;
+        let mut state = self.lock();
+        while state.tasks.try_join_next().is_some() {}
+        state.tasks.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                debug!(%error, "upstream");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn take_idle(&self, destination: &Destination) -> Option<SendRequest<RequestBody>> {
+        let mut sender = {
+            let idle = &mut self.lock().idle;
+            let index = idle.iter().position(|(other, _)| other == destination)?;
+            idle.remove(index).1
+        };
+        let ready = timeout(READY_TIMEOUT, sender.ready()).await;
+        matches!(ready, Ok(Ok(()))).then_some(sender)
+    }
+
+    fn put_idle(&self, destination: &Destination, sender: SendRequest<RequestBody>) {
+        let idle = &mut self.lock().idle;
+        if idle.len() == IDLE_MAX {
+            idle.remove(0);
+        }
+        idle.push((destination.clone(), sender));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A copy of a request that may be sent twice: it changes nothing and has no body.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !safe || !request.body().is_none() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::none());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+fn bad_gateway(error: &hyper::Error) -> Failure {
+    debug!(%error, "upstream");
+    Failure::BadGateway
+}
+
+/// Most idle connections per application's connection.
+const IDLE_MAX: usize = 4;
+/// How long a connection may take to be ready again after its last answer was read.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
