@@ -37,6 +37,9 @@ impl<'a> Authority<'a> {
     }
 
     /// Makes `device` a registrar for [`DELEGATION_LIFE`].
+    ///
+    /// # Panics
+    /// When `names` lists more than [`LISTED_NAMES_MAX`](crate::LISTED_NAMES_MAX).
     pub fn delegate(
         &self,
         now: UnixTime,
@@ -44,6 +47,7 @@ impl<'a> Authority<'a> {
         names: NameLimits,
         rights: Rights,
     ) -> Signed<Delegation> {
+        assert!(names.is_bounded(), "the number of listed names is checked where they are typed");
         let validity = Validity::starting(now, DELEGATION_LIFE);
         let realm = self.realm.id();
         Signed::sign(Delegation { realm, device, names, rights, validity }, self.key)

@@ -16,6 +16,10 @@ use crate::validity::{TimeError, Validity};
 /// Most bytes of encoded credentials: they travel in `Hello` and in every device record.
 pub const CREDENTIALS_MAX: usize = 3 * 1024;
 
+const _: () = assert!(
+    8 + MembershipChain::MAX + DeviceChain::MAX + Signed::<AuthorityChange>::MAX <= CREDENTIALS_MAX
+);
+
 /// A device's certificates, with all that is needed to verify them but the realm's genesis.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Credentials {

@@ -60,6 +60,10 @@ impl Record for Delegation {
 }
 
 impl NameLimits {
+    pub(crate) fn is_bounded(&self) -> bool {
+        !matches!(self, Self::Listed(names) if names.len() > LISTED_NAMES_MAX)
+    }
+
     /// Whether `name` may be given.
     pub fn admit(&self, name: &Label) -> bool {
         match self {

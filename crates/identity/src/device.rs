@@ -90,6 +90,9 @@ impl Record for StewardCertificate {
 }
 
 impl DeviceChain {
+    /// Most bytes of the encoding.
+    pub const MAX: usize = 8 + Signed::<DeviceCertificate>::MAX + Signed::<StewardCertificate>::MAX;
+
     /// Whether the device is one of `entity`'s, in `realm`, at `now`.
     ///
     /// # Errors

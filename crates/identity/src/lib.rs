@@ -61,7 +61,7 @@ pub use redemption::{
 pub use registrar::{Registrar, RegistrarError};
 pub use revocation::{
     EntityRevocations, REVOKED_DEVICES_MAX, REVOKED_ENTITIES_MAX, REVOKED_REGISTRARS_MAX,
-    RealmRevocations, RevocationError, RevocationList, RevocationLists,
+    RealmRevocations, RevocationChain, RevocationError, RevocationList, RevocationLists,
 };
 pub use roster::{EntityDevice, MEMBERS_MAX, Member, Roster, RosterError};
 pub use signed::{Record, Signed};

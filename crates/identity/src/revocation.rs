@@ -26,6 +26,8 @@ pub const REVOKED_ENTITIES_MAX: usize = 192;
 pub const REVOKED_REGISTRARS_MAX: usize = 16;
 /// Most revoked devices in one list of an entity.
 pub const REVOKED_DEVICES_MAX: usize = 64;
+/// What a control frame (8 KiB) leaves for the one byte string in it.
+const FRAME_BODY_MAX: usize = 8 * 1024 - 8;
 /// Most entities whose lists are kept.
 const ENTITIES_MAX: usize = 1024;
 /// Most issuers per entity whose lists are kept: the entity and its stewards.
@@ -72,6 +74,17 @@ pub struct EntityRevocations {
     pub devices: BTreeSet<DeviceId>,
 }
 
+/// An entity's list with what shows that its signer was allowed to sign it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RevocationChain {
+    /// The list.
+    #[n(0)]
+    pub revocations: Signed<EntityRevocations>,
+    /// Of the steward that signed it; none where the entity did.
+    #[n(1)]
+    pub steward: Option<Signed<StewardCertificate>>,
+}
+
 /// A list as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum RevocationList {
@@ -80,20 +93,14 @@ pub enum RevocationList {
     Realm(#[n(0)] Signed<RealmRevocations>),
     /// Of an entity.
     #[n(1)]
-    Entity(#[n(0)] Signed<EntityRevocations>, #[n(1)] Option<Signed<StewardCertificate>>),
+    Entity(#[n(0)] Box<RevocationChain>),
 }
 
 /// The lists that are known here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RevocationLists {
     realm: Option<Signed<RealmRevocations>>,
-    entities: BTreeMap<EntityId, BTreeMap<PublicKey, EntityList>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct EntityList {
-    list: Signed<EntityRevocations>,
-    steward: Option<Signed<StewardCertificate>>,
+    entities: BTreeMap<EntityId, BTreeMap<PublicKey, RevocationChain>>,
 }
 
 /// A list that does not count, or cannot be kept.
@@ -126,6 +133,9 @@ impl Record for EntityRevocations {
     const DOMAIN: &'static str = "entity-revocations";
     const PAYLOAD_MAX: usize = 112 + REVOKED_DEVICES_MAX * ID_LEN;
 }
+
+const _: () = assert!(RevocationList::MAX <= FRAME_BODY_MAX);
+const _: () = assert!(RevocationChain::MAX <= RevocationList::MAX);
 
 impl RevocationList {
     /// Most bytes of the encoding.
@@ -163,9 +173,7 @@ impl RevocationLists {
     ) -> Result<bool, RevocationError> {
         match list {
             RevocationList::Realm(list) => self.merge_realm(list, realm, now),
-            RevocationList::Entity(list, steward) => {
-                self.merge_entity(EntityList { list, steward }, realm)
-            }
+            RevocationList::Entity(chain) => self.merge_entity(*chain, realm),
         }
     }
 
@@ -203,12 +211,17 @@ impl RevocationLists {
 
     /// The lists of an entity, as they travel.
     pub fn entity_lists(&self, entity: EntityId) -> impl Iterator<Item = RevocationList> {
-        self.entities.get(&entity).into_iter().flat_map(BTreeMap::values).map(EntityList::to_list)
+        self.entities
+            .get(&entity)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(RevocationChain::to_list)
     }
 
     /// Every list, as it travels, in a fixed order: for the store and for whoever joins.
     pub fn iter(&self) -> impl Iterator<Item = RevocationList> {
-        let entities = self.entities.values().flat_map(BTreeMap::values).map(EntityList::to_list);
+        let entities =
+            self.entities.values().flat_map(BTreeMap::values).map(RevocationChain::to_list);
         self.realm_list().into_iter().chain(entities)
     }
 
@@ -226,17 +239,18 @@ impl RevocationLists {
         let entity = certifier.entity_id();
         let held = self.entities.get(&entity);
         let own = held.and_then(|lists| lists.get(&certifier.key().public_key()));
-        let mut devices = own.map(|own| own.list.devices.clone()).unwrap_or_default();
+        let mut devices = own.map(|own| own.revocations.devices.clone()).unwrap_or_default();
         devices.insert(device);
         if devices.len() > REVOKED_DEVICES_MAX {
             return Err(RevocationError::Full);
         }
         let highest =
-            held.into_iter().flat_map(BTreeMap::values).map(|held| held.list.serial).max();
+            held.into_iter().flat_map(BTreeMap::values).map(|held| held.revocations.serial).max();
         let serial = highest.unwrap_or(0) + 1;
         let next = EntityRevocations { realm: realm.id(), entity, serial, issued: now, devices };
         let steward = certifier.steward_certificate().cloned();
-        let list = RevocationList::Entity(Signed::sign(next, certifier.key()), steward);
+        let revocations = Signed::sign(next, certifier.key());
+        let list = RevocationChain { revocations, steward }.to_list();
         self.merge(list.clone(), realm, now)?;
         Ok(list)
     }
@@ -292,15 +306,19 @@ impl RevocationLists {
         Ok(newer)
     }
 
-    fn merge_entity(&mut self, new: EntityList, realm: &Realm) -> Result<bool, RevocationError> {
+    fn merge_entity(
+        &mut self,
+        new: RevocationChain,
+        realm: &Realm,
+    ) -> Result<bool, RevocationError> {
         new.verify(realm.id())?;
-        let (entity, issuer) = (new.list.entity, new.list.signer());
+        let (entity, issuer) = (new.revocations.entity, new.revocations.signer());
         if !self.entities.contains_key(&entity) && self.entities.len() >= ENTITIES_MAX {
             return Err(RevocationError::Full);
         }
         let lists = self.entities.entry(entity).or_default();
         let held = lists.get(&issuer);
-        if held.is_some_and(|held| held.list.serial >= new.list.serial) {
+        if held.is_some_and(|held| held.revocations.serial >= new.revocations.serial) {
             return Ok(false);
         }
         let is_own = EntityId::from(issuer) == entity;
@@ -319,19 +337,21 @@ impl RevocationLists {
             .into_iter()
             .flatten()
             .filter(move |(issuer, _)| {
-                own.is_none_or(|own| !own.list.devices.contains(&DeviceId::from(**issuer)))
+                own.is_none_or(|own| !own.revocations.devices.contains(&DeviceId::from(**issuer)))
             })
-            .map(|(_, held)| &*held.list)
+            .map(|(_, held)| &*held.revocations)
     }
 }
 
-impl EntityList {
+impl RevocationChain {
+    const MAX: usize = 8 + Signed::<EntityRevocations>::MAX + Signed::<StewardCertificate>::MAX;
+
     fn to_list(&self) -> RevocationList {
-        RevocationList::Entity(self.list.clone(), self.steward.clone())
+        RevocationList::Entity(Box::new(self.clone()))
     }
 
     fn verify(&self, realm: RealmId) -> Result<(), RevocationError> {
-        let list = &self.list;
+        let list = &self.revocations;
         if list.realm != realm {
             return Err(RevocationError::WrongRealm);
         }

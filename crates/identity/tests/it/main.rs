@@ -1,0 +1,9 @@
+//! What the crate promises, through its public face only.
+
+mod binding;
+mod codec;
+mod credentials;
+mod invitation;
+mod realm;
+mod revocation;
+mod world;
