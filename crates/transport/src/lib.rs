@@ -5,13 +5,23 @@
 
 mod clock;
 mod connection;
+mod lan;
+mod listener;
 mod locator;
+mod race;
+mod retry;
 mod tls;
+mod watch;
 
 pub use clock::{Clock, SkewedClock, SystemClock, deadline, sleep_until};
 pub use connection::{
     AcceptError, Connection, DialError, HANDSHAKE_TIMEOUT, Progress, RecvError, SEND_MAX,
     SocketOptions, UnexpectedData,
 };
-pub use locator::canonical;
+pub use lan::{Lan, LanError};
+pub use listener::{Listener, ListenerLimits, ListenerStats, listen};
+pub use locator::{LocatorError, Policy, Private, Subnet, canonical, dialable};
+pub use race::{RACE_MAX, RACE_STAGGER, RaceError, race};
+pub use retry::{Hurry, Redial, Retry};
 pub use tls::{Tls, TlsError, TlsSetupError};
+pub use watch::{NetworkWatch, WakeWatch, interface_addresses, source_for};

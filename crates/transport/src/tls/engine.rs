@@ -7,6 +7,7 @@
 //! - at any call it may first want to encode something of its own (key update, alert), or to hear
 //!   that this was sent. It goes into the output in order, which is all that "sent" has to mean.
 
+use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
@@ -104,10 +105,7 @@ impl Engine {
 
     /// The authenticated peer, once the handshake is over.
     pub(crate) fn peer(&self) -> Result<DeviceId, TlsError> {
-        let common: &rustls::CommonState = match &*self.role {
-            Role::Dialler(tls) => tls,
-            Role::Acceptor(tls) => tls,
-        };
+        let common = self.common();
         // A peer that offers no application protocol at all gets through the handshake.
         if common.alpn_protocol() != Some(ALPN) {
             return Err(TlsError::Incompatible);
@@ -118,11 +116,7 @@ impl Engine {
 
     /// Name of the key exchange of the handshake.
     pub(crate) fn key_exchange(&self) -> Option<&'static str> {
-        let group = match &*self.role {
-            Role::Dialler(tls) => tls.negotiated_key_exchange_group(),
-            Role::Acceptor(tls) => tls.negotiated_key_exchange_group(),
-        };
-        group?.name().as_str()
+        self.common().negotiated_key_exchange_group()?.name().as_str()
     }
 
     fn send(
@@ -164,17 +158,21 @@ impl Engine {
         }
     }
 
-    /// After an error: what rustls has to tell the peer about it.
+    /// After an error: what rustls has to tell the peer about it. It must not be led to the bad
+    /// input again, so this stops as soon as nothing waits to be encoded.
     fn encode_alert(&mut self, input: &mut [u8], out: &mut Outgoing) {
-        // One alert is all there is to say, but records queued before it come first.
-        const ATTEMPTS: usize = 4;
-        let mut used = 0;
-        for _ in 0..ATTEMPTS {
-            let (discard, step) = self.step(&mut input[used..], Want::Nothing, out, &mut |_| ());
-            used += discard;
-            if !matches!(step, Ok(Step::Again)) {
+        while self.common().wants_write() {
+            let (_, step) = self.step(input, Want::Nothing, out, &mut |_| ());
+            if step.is_err() {
                 return;
             }
+        }
+    }
+
+    fn common(&self) -> &CommonState {
+        match &*self.role {
+            Role::Dialler(tls) => tls,
+            Role::Acceptor(tls) => tls,
         }
     }
 
