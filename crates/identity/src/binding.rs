@@ -90,6 +90,8 @@ pub enum BindingError {
     Full,
 }
 
+const _: () = assert!(Signed::<DeviceRecord>::MAX <= 8 * 1024 - 8, "fits a control frame");
+
 impl Record for DeviceRecord {
     const DOMAIN: &'static str = "device-record";
     /// Credentials, 8 locators of 25 bytes, 64 ports of 3 bytes, and the rest.

@@ -49,7 +49,8 @@ impl Bindings {
         Self { own, records: BTreeMap::new() }
     }
 
-    /// Takes in a record of this device, just made.
+    /// Takes in a record of this device, just made. Publish before the first link is up: until
+    /// then any record of this device that comes back counts as a conflict.
     ///
     /// # Errors
     /// When its own credentials do not count: its membership may be over, or a clock wrong.

@@ -134,10 +134,20 @@ impl Credentials {
         Self { membership, device, change: realm.change().cloned() }
     }
 
-    /// The same device under a renewed membership.
-    #[must_use]
-    pub fn renewed(&self, realm: &Realm, membership: MembershipChain) -> Self {
-        Self::new(realm, membership, self.device.clone())
+    /// The same device under a renewed membership, as a registrar answered it.
+    ///
+    /// # Errors
+    /// When the membership is not this entity's, or does not count.
+    pub fn renewed(
+        &self,
+        realm: &Realm,
+        membership: MembershipChain,
+        revocations: &RevocationLists,
+        now: UnixTime,
+    ) -> Result<Self, CredentialError> {
+        let renewed = Self::new(realm, membership, self.device.clone());
+        renewed.verify(realm, self.device.certificate.device, revocations, now)?;
+        Ok(renewed)
     }
 
     /// The entity's membership.

@@ -79,6 +79,13 @@ impl Invitation {
         self.secret.id()
     }
 
+    /// The same invitation with locators, best first; at most [`INVITATION_LOCATORS_MAX`] are taken.
+    #[must_use]
+    pub fn with_locators(self, locators: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let locators = locators.into_iter().take(INVITATION_LOCATORS_MAX).collect();
+        Self { locators, ..self }
+    }
+
     /// The invitation as one line. Whoever reads it can redeem it. Wiped when dropped.
     pub fn to_text(&self) -> Zeroizing<String> {
         text::to_line(PREFIX, &Zeroizing::new(codec::encode(self)))

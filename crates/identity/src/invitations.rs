@@ -71,7 +71,7 @@ pub struct TooManyInvitations;
 /// Why an invitation is not redeemed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvitationError {
-    /// Not a request at all.
+    /// Not a request at all: from [`RedeemRequest::decode`].
     #[error("the request is unreadable: {0}")]
     Decode(#[from] DecodeError),
     /// This device did not make it, or forgot it long after it expired.
@@ -135,7 +135,8 @@ impl Invitations {
         Self::default()
     }
 
-    /// Makes an invitation. Persist before it is shown. The caller adds its locators.
+    /// Makes an invitation. Persist before it is shown, and add locators by
+    /// [`Invitation::with_locators`].
     ///
     /// # Errors
     /// [`TooManyInvitations`]; redeemed and expired ones are forgotten first.

@@ -1,7 +1,7 @@
 //! Bytes as one line of text that people copy: a prefix that says what it is, then lower-case
 //! base32 with a checksum at the end, so that a line cut short or mistyped is told at once.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use data_encoding::BASE32_NOPAD;
 use zeroize::Zeroizing;
 
@@ -55,9 +55,8 @@ pub(crate) fn from_line(prefix: &'static str, line: &str) -> Result<Zeroizing<Ve
 }
 
 fn checksum(prefix: &str, body: &[u8]) -> [u8; CHECKSUM_LEN] {
-    let hash = {
-        let bytes = Zeroizing::new([prefix.as_bytes(), body].concat());
-        digest(&SHA256, &bytes)
-    };
-    *hash.as_ref().first_chunk().expect("invariant: SHA-256 has 32 bytes")
+    let mut hash = Context::new(&SHA256);
+    hash.update(prefix.as_bytes());
+    hash.update(body);
+    *hash.finish().as_ref().first_chunk().expect("invariant: SHA-256 has 32 bytes")
 }

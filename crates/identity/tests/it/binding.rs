@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use cloak_base::{DeviceId, Epoch, UnixTime};
 use cloak_identity::{
-    Announcement, BINDINGS_MAX, BindingError, Bindings, Certifier, CredentialError,
+    Announcement, BINDINGS_MAX, BindingError, Bindings, Certifier, CredentialError, Credentials,
     DEVICE_RECORD_LIFE, DEVICES_MAX, DecodeError, DeviceRecord, EntityName, Inserted, LOCATORS_MAX,
     Name, PORTS_MAX, Rights, Signed, TimeError,
 };
@@ -215,7 +215,8 @@ fn two_publishers_of_one_name() {
     let later = NOW + DAY;
     let entity = rival.entity.entity_id();
     let given = shelf.world.authority().admit(later, entity, label("bob"), Rights::ORDINARY);
-    let credentials = rival.credentials.renewed(shelf.world.realm(), given);
+    let chain = rival.credentials.device().clone();
+    let credentials = Credentials::new(shelf.world.realm(), given, chain);
     let heir = Household { credentials, ..rival };
     let bytes = record_at(&heir, announcement(1), later);
     assert_eq!(shelf.insert_at(&bytes, later), Ok(Inserted::New));

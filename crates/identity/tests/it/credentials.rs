@@ -213,7 +213,8 @@ fn a_membership_renews_and_never_outlives_its_registrar() {
     let renewed = registrar.renew(later, present, &mut world.roster, &world.revocations).unwrap();
     assert_eq!(renewed.expires(), later + MEMBERSHIP_LIFE);
     let at_end = NOW + DAY * 120;
-    let bob = Household { credentials: bob.credentials.renewed(world.realm(), renewed), ..bob };
+    let renewed = bob.credentials.renewed(realm, renewed, &world.revocations, later).unwrap();
+    let bob = Household { credentials: renewed, ..bob };
     assert!(verify_at(&world, &bob, at_end).is_ok());
 
     let last_days = NOW + DELEGATION_LIFE;
@@ -235,6 +236,15 @@ fn a_membership_renews_and_never_outlives_its_registrar() {
 }
 
 #[test]
+fn a_membership_of_another_is_no_renewal() {
+    let mut world = World::new();
+    let (bob, eve) = (world.member("bob"), world.member("eve"));
+    let theirs = eve.credentials.membership().clone();
+    let renewed = bob.credentials.renewed(world.realm(), theirs, &world.revocations, NOW);
+    assert_eq!(renewed, Err(CredentialError::OtherEntity));
+}
+
+#[test]
 fn a_live_name_goes_to_another_key_only_by_the_authority() {
     let mut world = World::new();
     let bob = world.member("bob");
@@ -242,6 +252,10 @@ fn a_live_name_goes_to_another_key_only_by_the_authority() {
     let taken = RegistrarError::Roster(RosterError::NameTaken);
     assert_eq!(world.admit(&thief, "bob"), Err(taken));
     assert!(world.admit(&bob.entity, "bob").is_ok());
+
+    let rival = World::new().admit(&thief, "bob").unwrap();
+    assert!(!world.roster.note_member(NOW, &rival, &world.revocations));
+    assert_eq!(world.roster.member(&label("bob")).unwrap().entity, bob.entity.entity_id());
 
     let heir = thief.entity_id();
     let given = world.authority().admit(NOW, heir, label("bob"), Rights::ORDINARY);

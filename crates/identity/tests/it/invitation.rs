@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use cloak_base::{Rng, UnixTime};
 use cloak_identity::{
-    CredentialError, GRANT_BINDINGS_MAX, GRANT_MAX, Grant, GrantError, INVITATIONS_MAX, Invitation,
-    InvitationError, InvitationKind, Invitations, Joined, Label, NameLimits, Offer, Redemption,
-    RedemptionError, Registrar, Rights, RosterError, SecretKey, TextError, TooManyInvitations,
-    Transcript, TransportEnd,
+    CredentialError, GRANT_BINDINGS_MAX, GRANT_MAX, Grant, GrantError, INVITATION_LOCATORS_MAX,
+    INVITATIONS_MAX, Invitation, InvitationError, InvitationKind, Invitations, Joined, Label,
+    NameLimits, Offer, Redemption, RedemptionError, Registrar, Rights, RosterError, SecretKey,
+    TextError, TooManyInvitations, Transcript, TransportEnd,
 };
 
 use crate::world::{DAY, NOW, World, label};
@@ -375,8 +375,9 @@ fn the_number_of_invitations_is_bounded_and_old_ones_make_room() {
 fn an_invitation_is_one_line_that_tells_typos() {
     let mut maker = Maker::new();
     let mut invitation = maker.invite(InvitationKind::Member, Some("bob"));
-    invitation.locators =
-        ["192.0.2.1:7140", "[2001:db8::1]:7140"].map(|text| text.parse().unwrap()).to_vec();
+    let locators = ["192.0.2.1:7140", "[2001:db8::1]:7140"].map(|text| text.parse().unwrap());
+    invitation = invitation.with_locators(locators.into_iter().cycle());
+    assert_eq!(invitation.locators.len(), INVITATION_LOCATORS_MAX);
     let text = invitation.to_text();
     assert!(text.starts_with("cloak-invite-1") && !text.contains(char::is_whitespace));
     for form in [text.to_string(), text.to_uppercase(), format!("\n{}\r\n", *text)] {
