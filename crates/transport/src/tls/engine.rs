@@ -295,3 +295,6 @@ fn append(
         Err(_) => Err(TlsError::Local),
     }
 }
+
+#[cfg(test)]
+mod tests;
