@@ -10,6 +10,7 @@
 //! | [`process`] | child processes with deadlines, killed by id when dropped |
 //! | [`binary`] | the `cloak` binary, built once per test process |
 //! | [`realm`], [`gateway`], [`pair`] | homes, running gateways, two gateways with faults between |
+//! | [`site`] | such a pair, with every kind of backend behind it |
 //! | [`fault`] | a TCP proxy that misbehaves on command |
 //! | [`netns`] | network namespaces with real packets, addresses and nft rules |
 //! | [`origin`] | backends: HTTP, WebSocket, raw TCP |
@@ -29,6 +30,7 @@ pub mod pair;
 pub mod pattern;
 pub mod process;
 pub mod realm;
+pub mod site;
 pub mod skip;
 pub mod slots;
 pub mod webdriver;

@@ -17,6 +17,8 @@ pub enum Need {
     Mounts,
     /// The superuser, to act as several users.
     Root,
+    /// So many descriptors for this process; the soft limit is raised to the hard one first.
+    Descriptors(u64),
     /// `CLOAK_FULL=1`: a long run that a short one stands in for. Never a failure.
     FullRun,
 }
@@ -36,6 +38,7 @@ impl Need {
                 .or_else(not_root),
             Self::Mounts => Self::Program("mount").missing().or_else(not_root),
             Self::Root => not_root(),
+            Self::Descriptors(count) => few_descriptors(count),
             Self::FullRun => (!crate::clock::full()).then(|| "CLOAK_FULL=1 is not set".to_owned()),
         }
     }
@@ -81,6 +84,14 @@ pub fn program(name: &str) -> Option<PathBuf> {
 
 fn not_root() -> Option<String> {
     (!rustix::process::geteuid().is_root()).then(|| "not the superuser".to_owned())
+}
+
+fn few_descriptors(count: u64) -> Option<String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    (limit < count).then(|| format!("only {limit} descriptors, {count} are needed"))
 }
 
 /// Runs a harmless command whose failure, other than with `expected`, shows a missing permission.

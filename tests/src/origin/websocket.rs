@@ -64,6 +64,24 @@ impl WebSocketClient {
         Self { socket }
     }
 
+    /// Upgrades through a proxy that forwards plain HTTP: the request line has the whole URL.
+    ///
+    /// # Panics
+    /// When the server does not upgrade.
+    #[must_use]
+    pub fn forwarded(stream: TcpStream, host: &str, path: &str) -> Self {
+        let request = crate::http::Request::get(&format!("http://{host}{path}"));
+        let request = request.header("Connection", "Upgrade").header("Upgrade", "websocket");
+        let key = tungstenite::handshake::client::generate_key();
+        let request =
+            request.header("Sec-WebSocket-Key", &key).header("Sec-WebSocket-Version", "13");
+        let response = request.send_on(&stream, host);
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        assert_eq!(response.status, 101, "{response:?}");
+        assert_eq!(response.header("sec-websocket-accept"), Some(accept.as_str()));
+        Self { socket: WebSocket::from_raw_socket(stream, Role::Client, None) }
+    }
+
     /// Sends a text and asserts that it comes back.
     ///
     /// # Panics
