@@ -17,6 +17,8 @@ const SILENT_LANE_MAX: Duration = Duration::from_secs(10);
 /// Shortest and longest wait before the ledger is asked again after it refused; doubled each time.
 pub(super) const MEMORY_WAIT_MIN: Duration = Duration::from_millis(50);
 pub(super) const MEMORY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a responder keeps a suspended session of which the initiator may not know.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(600);
 /// How long silence is watched for after bytes moved.
 const WATCH: Duration = Duration::from_secs(10);
 
@@ -49,13 +51,13 @@ impl Session {
         }
         self.paused_until = self.paused_until.filter(|at| *at > now);
         self.memory_retry = self.memory_retry.filter(|at| *at > now);
-        if is_due(self.spill_deadline()) {
-            self.ask_spill();
-        }
         let due = self.lanes.iter().filter(|lane| is_due(self.lane_deadline(lane)));
         let due: Vec<LaneId> = due.map(Lane::id).collect();
         for lane in due {
             self.lane_timeout(now, lane, progress);
+        }
+        if is_due(self.spill_deadline()) {
+            self.ask_spill();
         }
         if is_due(self.phase_deadline()) {
             self.phase_timeout();
@@ -125,11 +127,15 @@ impl Session {
         }
     }
 
-    /// A session is kept for `linger`; one whose initiator may never have learned that it is open,
-    /// only for as long as that would wait.
+    /// A session is kept for `linger`, but not one whose initiator may never have learned that it is
+    /// open and gave up.
     fn suspension_deadline(&self) -> Option<Instant> {
         let (since, _) = self.suspended?;
-        let longest = if self.confirmed { self.config.linger } else { self.config.opening_max };
+        let longest = if self.confirmed {
+            self.config.linger
+        } else {
+            UNCONFIRMED_MAX.min(self.config.linger)
+        };
         Some(since + longest)
     }
 
