@@ -31,8 +31,8 @@ use tokio_util::task::TaskTracker;
 
 pub use self::client::{Answer, Client, ClientError};
 pub use self::message::Refusal;
-pub use self::rejoined::Rejoined;
 use self::message::{GatewayStatus, Reloaded, path};
+pub use self::rejoined::Rejoined;
 use crate::{ProxyHandle, Services};
 
 /// Re-reads the configuration, and knows the one in force. The command line is one.
@@ -184,3 +184,6 @@ async fn serve(
         tracing::debug!(%error, "a control connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! and certificates are behind two small traits of `cloak-node`: `Opener` and `ServiceTable`.
 
 mod config;
+pub mod control;
 mod destination;
 mod errors;
 mod http;

@@ -56,8 +56,9 @@ mod tests {
     fn no_csrf_no_rebinding() {
         let check = |uri: &str, headers: &[(&str, &str)]| {
             let request = Request::builder().uri(uri);
-            let request =
-                headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, *value));
             super::check(&request.body(()).unwrap())
         };
         let own = ("host", "cloak");

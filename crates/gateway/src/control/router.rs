@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::message::{
-    Invitation, InvitationKind, Invite, Named, REQUEST_BYTES_MAX, RealmBackup, Refusal, ServiceName,
-    SessionId, Stopping, path,
+    Invitation, InvitationKind, Invite, Named, REQUEST_BYTES_MAX, RealmBackup, Refusal,
+    ServiceName, SessionId, Stopping, path,
 };
 use super::{Control, guard};
 
@@ -53,9 +53,7 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
 }
 
 /// The service named in the body of a [`path::CONNECT`] request, if the request may be answered.
-pub(super) async fn service_to_connect<B>(
-    request: Request<B>,
-) -> Result<(String, u16), Refusal>
+pub(super) async fn service_to_connect<B>(request: Request<B>) -> Result<(String, u16), Refusal>
 where
     B: Body + Send,
     B::Data: Send,
@@ -163,11 +161,7 @@ async fn invite(control: &Control, asked: Invite) -> Result<Invitation, Refusal>
         InvitationKind::Device => InviteKind::Device,
     };
     let reply = control.node.invite(InviteRequest { kind, name: asked.name, ttl }).await?;
-    Ok(Invitation {
-        invitation: reply.invitation,
-        expires: reply.expires,
-        warning: reply.warning,
-    })
+    Ok(Invitation { invitation: reply.invitation, expires: reply.expires, warning: reply.warning })
 }
 
 async fn read<T, B>(body: B) -> Result<T, Refusal>

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cloak_node::{OpenRequest, OpenedSession, Opener};
+use cloak_node::{Code, OpenRequest, OpenedSession, Opener};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, UPGRADE};
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::message::{Refusal, STREAM_PROTOCOL};
 use super::rejoined::Rejoined;
 use super::router::{refused, service_to_connect};
+use crate::{Explanation, explain};
 
 /// Longest time from the 101 to the socket being free of HTTP.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,10 +47,10 @@ async fn open(
     let application = "cloak connect".to_owned();
     let request = OpenRequest { name: name.clone(), port, application };
     opener.open(request).await.map_err(|code| {
-        let explained = crate::explain(code);
-        let message = format!("{name}:{port}: {explained}");
+        let Explanation(what, why, todo) = explain(code);
+        let message = format!("{name}:{port}: {what} {why} {todo}");
         match code {
-            cloak_wire::Code::UnknownName => Refusal::not_found(code.as_str(), message),
+            Code::UnknownName | Code::BadName => Refusal::not_found(code.as_str(), message),
             _ => Refusal::failed(code.as_str(), message),
         }
     })

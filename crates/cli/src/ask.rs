@@ -1,0 +1,223 @@
+//! Commands that ask the running gateway of the home, and show what it says.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::anyhow;
+use cloak_gateway::control::message::{
+    GatewayStatus, Invitation, InvitationKind, Invite as InviteRequest, Named, RealmBackup,
+    Reloaded, ServiceName, SessionId, path,
+};
+use cloak_gateway::control::{Answer, Client, ClientError};
+use cloak_node::{Home, ResolveStep};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::args::{
+    DeviceCommand, Invite, MemberCommand, NameAndPort, RealmCommand, SessionsCommand,
+};
+use crate::exit::{Exit, Failure};
+use crate::output::print;
+use crate::show;
+
+/// Longest text that is read from stdin.
+const STDIN_BYTES_MAX: u64 = 64 * 1024;
+
+/// Asks one gateway, and prints its answers as a table or as JSON.
+pub(crate) struct Asker {
+    client: Client,
+    json: bool,
+}
+
+impl Asker {
+    /// Asks the gateway of `home`.
+    pub(crate) fn new(home: &Path, json: bool) -> Self {
+        Self { client: Client::new(&Home::control_socket(home)), json }
+    }
+
+    /// The client itself.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The process of the gateway.
+    pub(crate) async fn status_pid(&self) -> Result<u32, Failure> {
+        let status: GatewayStatus = self.client.get(path::STATUS).await?.read()?;
+        Ok(status.node.pid)
+    }
+
+    pub(crate) async fn status(&self) -> Result<(), Failure> {
+        self.show(path::STATUS, show::status).await
+    }
+
+    pub(crate) async fn peers(&self) -> Result<(), Failure> {
+        self.show(path::PEERS, |rows: &Vec<_>| show::peers(rows)).await
+    }
+
+    pub(crate) async fn services(&self) -> Result<(), Failure> {
+        self.show(path::SERVICES, |rows: &Vec<_>| show::services(rows)).await
+    }
+
+    pub(crate) async fn names(&self) -> Result<(), Failure> {
+        self.show(path::NAMES, |rows: &Vec<_>| show::names(rows)).await
+    }
+
+    pub(crate) async fn sessions(&self, command: Option<SessionsCommand>) -> Result<(), Failure> {
+        match command {
+            None | Some(SessionsCommand::List) => {
+                self.show(path::SESSIONS, |rows: &Vec<_>| show::sessions(rows)).await
+            }
+            Some(SessionsCommand::Show { id }) => {
+                let answer = self.client.post(path::SESSION_SHOW, &SessionId { id }).await?;
+                self.print(&answer, show::session)
+            }
+            Some(SessionsCommand::Close { id }) => {
+                let done = format!("session {id} is closed\n");
+                self.act(path::SESSION_CLOSE, &SessionId { id }, done).await
+            }
+        }
+    }
+
+    pub(crate) async fn device(&self, command: DeviceCommand) -> Result<(), Failure> {
+        match command {
+            DeviceCommand::Invite(ttl) => {
+                let kind = InvitationKind::Device;
+                let ttl_seconds = ttl.ttl.as_secs();
+                self.ask_invitation(InviteRequest { kind, name: None, ttl_seconds }).await
+            }
+            DeviceCommand::List => {
+                self.show(path::DEVICES, |rows: &Vec<_>| show::members(rows)).await
+            }
+            DeviceCommand::Revoke { label } => {
+                let done = format!("device {label} is revoked\n");
+                self.act(path::DEVICE_REVOKE, &Named { name: label }, done).await
+            }
+        }
+    }
+
+    pub(crate) async fn member(&self, command: MemberCommand) -> Result<(), Failure> {
+        match command {
+            MemberCommand::List => {
+                self.show(path::MEMBERS, |rows: &Vec<_>| show::members(rows)).await
+            }
+            MemberCommand::Revoke { name } => {
+                let done = format!("member {name} is revoked\n");
+                self.act(path::MEMBER_REVOKE, &Named { name }, done).await
+            }
+        }
+    }
+
+    pub(crate) async fn invite(&self, asked: Invite) -> Result<(), Failure> {
+        self.ask_invitation(InviteRequest {
+            kind: InvitationKind::Member,
+            name: asked.name,
+            ttl_seconds: asked.ttl.ttl.as_secs(),
+        })
+        .await
+    }
+
+    pub(crate) async fn realm(&self, command: RealmCommand) -> Result<(), Failure> {
+        match command {
+            RealmCommand::Backup => {
+                let answer = self.client.post(path::REALM_BACKUP, &()).await?;
+                self.print(&answer, |backup: &RealmBackup| format!("{}\n", backup.backup))
+            }
+            RealmCommand::Restore => {
+                let backup = RealmBackup { backup: stdin_text()? };
+                let done = "the realm's authority is restored on this device\n".to_owned();
+                self.act(path::REALM_RESTORE, &backup, done).await
+            }
+        }
+    }
+
+    pub(crate) async fn resolve(&self, name: String) -> Result<(), Failure> {
+        self.look_up(path::RESOLVE, ServiceName { name, port: None }).await
+    }
+
+    pub(crate) async fn why(&self, target: NameAndPort) -> Result<(), Failure> {
+        let NameAndPort { name, port } = target;
+        self.look_up(path::WHY, ServiceName { name, port }).await
+    }
+
+    pub(crate) async fn reload(&self) -> Result<(), Failure> {
+        let answer = self.client.post(path::RELOAD, &()).await?;
+        self.print(&answer, |reloaded: &Reloaded| show::reloaded(reloaded))
+    }
+
+    /// Shows the steps, then fails with the first that is not well.
+    async fn look_up(&self, path: &'static str, asked: ServiceName) -> Result<(), Failure> {
+        let answer = self.client.post(path, &asked).await?;
+        self.print(&answer, |steps: &Vec<ResolveStep>| show::steps(steps))?;
+        let steps: Vec<ResolveStep> = answer.read()?;
+        match steps.into_iter().find(|step| !step.ok) {
+            None => Ok(()),
+            Some(failed) => {
+                let exit = match failed.code.as_deref() {
+                    Some("unknown-name" | "bad-name") => Exit::NotFound,
+                    _ => Exit::Failed,
+                };
+                Err(Failure::new(exit, anyhow!("{}: {}", asked.name, failed.detail)))
+            }
+        }
+    }
+
+    async fn ask_invitation(&self, asked: InviteRequest) -> Result<(), Failure> {
+        let answer = self.client.post(path::INVITE, &asked).await?;
+        let invitation: Invitation = answer.read()?;
+        if let Some(warning) = &invitation.warning {
+            eprintln!("cloak: warning: {warning}");
+        }
+        self.print(&answer, show::invitation)
+    }
+
+    async fn show<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        render: impl Fn(&T) -> String,
+    ) -> Result<(), Failure> {
+        self.print(&self.client.get(path).await?, render)
+    }
+
+    async fn act(
+        &self,
+        path: &'static str,
+        body: &impl Serialize,
+        done: String,
+    ) -> Result<(), Failure> {
+        let answer = self.client.post(path, body).await?;
+        self.print(&answer, |_: &serde_json::Value| done.clone())
+    }
+
+    fn print<T: DeserializeOwned>(
+        &self,
+        answer: &Answer,
+        render: impl Fn(&T) -> String,
+    ) -> Result<(), Failure> {
+        match self.json {
+            true => print(answer.text())?,
+            false => print(render(&answer.read()?))?,
+        }
+        Ok(())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::NotRunning => Exit::NotRunning,
+            ClientError::Refused(refusal) => Exit::from_code(refusal.exit),
+            ClientError::Socket { .. } | ClientError::Broken(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// A secret that was not to stand on a command line.
+///
+/// # Errors
+/// It cannot be read, or is not a text of at most 64 KiB.
+pub(crate) fn stdin_text() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin().lock().take(STDIN_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}

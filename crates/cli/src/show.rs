@@ -1,0 +1,17 @@
+//! What commands print for people: tables and short sentences on stdout.
+//!
+//! Only values that the control socket gave are shown, so a table and its `--json` never disagree.
+//! Every form has a golden file in `show/golden`; `UPDATE_GOLDEN=1 cargo test -p cloak-cli` writes
+//! them anew.
+
+mod quantity;
+mod record;
+mod table;
+mod tables;
+
+pub(crate) use self::record::{invitation, reloaded, session, status};
+pub(crate) use self::table::Table;
+pub(crate) use self::tables::{members, names, peers, services, sessions, steps};
+
+#[cfg(test)]
+mod tests;

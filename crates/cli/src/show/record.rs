@@ -1,0 +1,93 @@
+//! One thing, with everything about it: a label and a value on each line.
+
+use std::fmt::Write;
+
+use cloak_gateway::control::message::{GatewayStatus, Invitation, Reloaded};
+use cloak_node::SessionView;
+
+use super::quantity::{bytes, milliseconds, or_dash};
+use super::tables::state;
+
+/// `cloak status`
+pub(crate) fn status(status: &GatewayStatus) -> String {
+    let node = &status.node;
+    let mut out = lines(&[
+        ("name", node.name.clone()),
+        ("overlay", node.overlay.clone()),
+        ("peers", format!("{} linked, {} known", node.peers_linked, node.peers_known)),
+        ("sessions", format!("{} live, {} suspended", node.sessions_live, node.sessions_suspended)),
+        ("services", status.services.to_string()),
+        ("proxy", status.proxy_listen.join(" ")),
+        ("overlay listener", node.overlay_listen.join(" ")),
+        ("memory", format!("{} of {}", bytes(node.memory_held), bytes(node.memory_max))),
+        ("membership until", node.membership_expires.clone()),
+        ("device", node.device.clone()),
+        ("entity", node.entity.clone()),
+        ("realm", node.realm.clone()),
+        ("home", status.home.clone()),
+        ("running", format!("{}, pid {}", milliseconds(node.uptime_ms), node.pid)),
+        ("version", node.version.clone()),
+    ]);
+    for locator in &node.locators {
+        let confirmed = if locator.confirmed { "confirmed" } else { "not confirmed" };
+        let value = format!("{} ({}, {confirmed})", locator.address, locator.source);
+        out.push_str(&line("reachable at", &value));
+    }
+    for warning in &node.warnings {
+        out.push_str(&line("WARNING", warning));
+    }
+    out
+}
+
+/// `cloak sessions show`
+pub(crate) fn session(session: &SessionView) -> String {
+    lines(&[
+        ("id", session.id.clone()),
+        ("state", format!("{} since {}", state(session.state), session.state_since)),
+        ("reason", or_dash(session.reason.as_deref())),
+        ("missing side", or_dash(session.missing_side.as_deref())),
+        ("role", session.role.clone()),
+        ("peer", format!("{} (device {})", session.peer, session.peer_device)),
+        ("port", session.port.to_string()),
+        ("lane", or_dash(session.lane.as_deref())),
+        ("round trip", session.rtt_ms.map_or_else(|| "-".to_owned(), milliseconds)),
+        ("opened", session.opened_at.clone()),
+        ("resumes", session.resumes.to_string()),
+        ("sent", bytes(session.bytes_sent)),
+        ("received", bytes(session.bytes_received)),
+        ("held here", bytes(session.bytes_held)),
+        ("application", session.application.clone()),
+    ])
+}
+
+/// `cloak invite`: the invitation is the last line.
+pub(crate) fn invitation(invitation: &Invitation) -> String {
+    format!(
+        "On the new machine, run `cloak join -` and paste the next line. It can be redeemed once, \
+         until {}; whoever has it can join.\n{}\n",
+        invitation.expires, invitation.invitation,
+    )
+}
+
+/// `cloak reload`
+pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
+    let changed = match reloaded.changed.as_slice() {
+        [] => "nothing has changed\n".to_owned(),
+        sections => format!("in force now: {}\n", sections.join(" ")),
+    };
+    match reloaded.restart_needed.as_slice() {
+        [] => changed,
+        sections => format!("{changed}in force after a restart: {}\n", sections.join(" ")),
+    }
+}
+
+fn lines(pairs: &[(&str, String)]) -> String {
+    pairs.iter().map(|(label, value)| line(label, value)).collect()
+}
+
+fn line(label: &str, value: &str) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{label:<17} {value}");
+    out
+}

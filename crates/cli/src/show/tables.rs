@@ -1,0 +1,130 @@
+//! Lists: one row for each thing.
+
+use cloak_gateway::ServiceRow;
+use cloak_node::{MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView};
+
+use super::quantity::{bytes, milliseconds, or_dash};
+use super::table::Table;
+
+/// Digits of a session's id that a list shows; any unique beginning is accepted as an id.
+const ID_SHOWN: usize = 10;
+
+/// `cloak sessions`
+pub(crate) fn sessions(rows: &[SessionView]) -> String {
+    let mut table = Table::new([
+        "ID",
+        "STATE",
+        "SINCE",
+        "ROLE",
+        "PEER",
+        "PORT",
+        "LANE",
+        ">RESUMES",
+        ">SENT",
+        ">RECEIVED",
+        "REASON",
+    ]);
+    for row in rows {
+        table.row([
+            row.id.chars().take(ID_SHOWN).collect(),
+            state(row.state).to_owned(),
+            row.state_since.clone(),
+            row.role.clone(),
+            row.peer.clone(),
+            row.port.to_string(),
+            or_dash(row.lane.as_deref()),
+            row.resumes.to_string(),
+            bytes(row.bytes_sent),
+            bytes(row.bytes_received),
+            or_dash(row.reason.as_deref()),
+        ]);
+    }
+    listed(rows, &table, "no sessions")
+}
+
+/// `cloak peers`
+pub(crate) fn peers(rows: &[PeerView]) -> String {
+    let mut table =
+        Table::new(["PEER", "STATE", "SINCE", "ADDRESS", ">RTT", ">LANES", ">SESSIONS", "ERROR"]);
+    for row in rows {
+        table.row([
+            row.name.clone(),
+            row.state.clone(),
+            row.state_since.clone(),
+            or_dash(row.address.as_deref()),
+            row.rtt_ms.map_or_else(|| "-".to_owned(), milliseconds),
+            format!("{}+{}", row.lanes, row.idle_lanes),
+            row.sessions.to_string(),
+            or_dash(row.last_error.as_deref()),
+        ]);
+    }
+    listed(rows, &table, "no other device is known yet; `cloak invite` makes an invitation")
+}
+
+/// `cloak services`
+pub(crate) fn services(rows: &[ServiceRow]) -> String {
+    let mut table = Table::new([">PORT", "TARGET", "ALLOW"]);
+    for row in rows {
+        table.row([row.port.to_string(), row.target.clone(), row.allow.join(" ")]);
+    }
+    listed(
+        rows,
+        &table,
+        "no services; add a [[service]] to config.toml, or use `cloak up --expose`",
+    )
+}
+
+/// `cloak names`
+pub(crate) fn names(rows: &[NameView]) -> String {
+    let mut table = Table::new(["NAME", "KIND", "STANDS FOR", ">EPOCH", "EXPIRES"]);
+    for row in rows {
+        table.row([
+            row.name.clone(),
+            row.kind.clone(),
+            row.target.clone(),
+            row.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
+            or_dash(row.expires.as_deref()),
+        ]);
+    }
+    listed(rows, &table, "no names")
+}
+
+/// `cloak member list` and `cloak device list`
+pub(crate) fn members(rows: &[MemberView]) -> String {
+    let mut table = Table::new(["NAME", "ID", "EXPIRES", "REVOKED"]);
+    for row in rows {
+        let revoked = if row.revoked { "yes" } else { "no" };
+        table.row([row.name.clone(), row.id.clone(), row.expires.clone(), revoked.to_owned()]);
+    }
+    listed(rows, &table, "none")
+}
+
+/// `cloak resolve` and `cloak why`
+pub(crate) fn steps(rows: &[ResolveStep]) -> String {
+    let mut table = Table::new(["", "STEP", "FOUND"]);
+    for row in rows {
+        let mark = if row.ok { "ok" } else { "FAIL" };
+        let detail = match &row.code {
+            Some(code) => format!("{} ({code})", row.detail),
+            None => row.detail.clone(),
+        };
+        table.row([mark.to_owned(), row.step.clone(), detail]);
+    }
+    listed(rows, &table, "nothing was looked up")
+}
+
+/// The state as it is written in JSON.
+pub(super) fn state(state: SessionState) -> &'static str {
+    match state {
+        SessionState::Opening => "opening",
+        SessionState::Live => "live",
+        SessionState::Suspended => "suspended",
+        SessionState::Held => "held",
+        SessionState::Closing => "closing",
+        SessionState::Lost => "lost",
+    }
+}
+
+fn listed<T, const N: usize>(rows: &[T], table: &Table<N>, none: &str) -> String {
+    if rows.is_empty() { format!("{none}\n") } else { table.to_string() }
+}

@@ -1,0 +1,206 @@
+//! Golden files: what people see, byte for byte.
+
+use std::path::PathBuf;
+
+use cloak_gateway::ServiceRow;
+use cloak_gateway::control::message::{GatewayStatus, Invitation, Reloaded};
+use cloak_node::{
+    LocatorView, MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView, Status,
+};
+
+fn check(name: &str, shown: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/show/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, shown).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(shown, golden, "{name}: UPDATE_GOLDEN=1 writes it anew");
+}
+
+const SINCE: &str = "2026-11-22T14:28:00Z";
+
+fn suspended() -> SessionView {
+    SessionView {
+        id: "00112233445566778899aabbccddeeff".to_owned(),
+        state: SessionState::Suspended,
+        state_since: SINCE.to_owned(),
+        reason: Some("peer-unreachable".to_owned()),
+        missing_side: Some("peer".to_owned()),
+        role: "initiator".to_owned(),
+        peer: "bob.cloak".to_owned(),
+        peer_device: "desk.bob.cloak".to_owned(),
+        port: 22,
+        lane: None,
+        opened_at: "2026-11-22T12:00:00Z".to_owned(),
+        resumes: 12,
+        bytes_sent: 5_000,
+        bytes_received: 5_000_000_000,
+        bytes_held: 70_000,
+        rtt_ms: Some(23),
+        application: "127.0.0.1:40112".to_owned(),
+    }
+}
+
+fn live() -> SessionView {
+    SessionView {
+        id: "ffeeddccbbaa99887766554433221100".to_owned(),
+        state: SessionState::Live,
+        reason: None,
+        missing_side: None,
+        role: "responder".to_owned(),
+        peer: "alice.cloak".to_owned(),
+        lane: Some("direct".to_owned()),
+        port: 80,
+        resumes: 0,
+        ..suspended()
+    }
+}
+
+fn status() -> GatewayStatus {
+    GatewayStatus {
+        node: Status {
+            version: "0.1.0".to_owned(),
+            pid: 4242,
+            name: "laptop.alice.cloak".to_owned(),
+            device: "d".repeat(64),
+            entity: "e".repeat(64),
+            realm: "f".repeat(64),
+            overlay: "linked".to_owned(),
+            overlay_listen: vec!["[::]:7140".to_owned()],
+            locators: vec![LocatorView {
+                address: "192.0.2.7:7140".to_owned(),
+                source: "observed".to_owned(),
+                confirmed: true,
+            }],
+            peers_linked: 2,
+            peers_known: 3,
+            sessions_live: 1,
+            sessions_suspended: 1,
+            memory_held: 70_000,
+            memory_max: 512 << 20,
+            membership_expires: "2027-11-22T12:00:00Z".to_owned(),
+            uptime_ms: 7_500_000,
+            warnings: vec!["the disk is full; suspended sessions stay in memory".to_owned()],
+        },
+        proxy_listen: vec!["127.0.0.1:1080".to_owned()],
+        services: 1,
+        home: "/home/alice/.local/share/cloak".to_owned(),
+    }
+}
+
+#[test]
+fn people_see_what_the_golden_files_say() {
+    check("sessions.txt", &super::sessions(&[suspended(), live()]));
+    check("session.txt", &super::session(&suspended()));
+    check("status.txt", &super::status(&status()));
+    check(
+        "peers.txt",
+        &super::peers(&[PeerView {
+            device: "d".repeat(64),
+            name: "desk.bob.cloak".to_owned(),
+            state: "unreachable".to_owned(),
+            state_since: SINCE.to_owned(),
+            address: None,
+            locators: vec!["192.0.2.9:7140".to_owned()],
+            rtt_ms: None,
+            lanes: 1,
+            idle_lanes: 2,
+            sessions: 1,
+            last_error: Some("timed out".to_owned()),
+        }]),
+    );
+    check(
+        "services.txt",
+        &super::services(&[ServiceRow {
+            port: 80,
+            target: "127.0.0.1:8080".to_owned(),
+            allow: vec!["realm".to_owned(), "bob.cloak".to_owned()],
+        }]),
+    );
+    check(
+        "names.txt",
+        &super::names(&[
+            NameView {
+                name: "db".to_owned(),
+                kind: "alias".to_owned(),
+                target: "postgres.bob.cloak".to_owned(),
+                epoch: None,
+                expires: None,
+            },
+            NameView {
+                name: "bob.cloak".to_owned(),
+                kind: "entity".to_owned(),
+                target: "e".repeat(64),
+                epoch: Some(3),
+                expires: Some(SINCE.to_owned()),
+            },
+        ]),
+    );
+    check(
+        "members.txt",
+        &super::members(&[MemberView {
+            name: "bob.cloak".to_owned(),
+            id: "e".repeat(64),
+            expires: SINCE.to_owned(),
+            revoked: true,
+        }]),
+    );
+    check(
+        "steps.txt",
+        &super::steps(&[
+            ResolveStep {
+                step: "name".to_owned(),
+                ok: true,
+                detail: "bob.cloak is an entity".to_owned(),
+                code: None,
+            },
+            ResolveStep {
+                step: "path".to_owned(),
+                ok: false,
+                detail: "no device answers; is one up?".to_owned(),
+                code: Some("peer-unreachable".to_owned()),
+            },
+        ]),
+    );
+    check(
+        "invitation.txt",
+        &super::invitation(&Invitation {
+            invitation: "cloak-invitation-1-xyz".to_owned(),
+            expires: SINCE.to_owned(),
+            warning: None,
+        }),
+    );
+    let reloaded = Reloaded {
+        changed: vec!["aliases".to_owned(), "service".to_owned()],
+        restart_needed: vec!["overlay".to_owned()],
+    };
+    check("reloaded.txt", &super::reloaded(&reloaded));
+}
+
+#[test]
+fn empty_lists_say_so() {
+    assert_eq!(super::sessions(&[]), "no sessions\n");
+    assert!(super::services(&[]).contains("--expose"));
+    let nothing = Reloaded { changed: Vec::new(), restart_needed: Vec::new() };
+    assert_eq!(super::reloaded(&nothing), "nothing has changed\n");
+}
+
+/// Scripts read these; a field may be added, none renamed.
+#[test]
+fn json_fields_are_the_documented_ones() {
+    let fields = |json: serde_json::Value| {
+        json.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        fields(serde_json::to_value(live()).unwrap()),
+        "application bytes_held bytes_received bytes_sent id lane missing_side opened_at peer \
+         peer_device port reason resumes role rtt_ms state state_since",
+    );
+    assert_eq!(
+        fields(serde_json::to_value(status()).unwrap()),
+        "device entity home locators membership_expires memory_held memory_max name overlay \
+         overlay_listen peers_known peers_linked pid proxy_listen realm services sessions_live \
+         sessions_suspended uptime_ms version warnings",
+    );
+    assert_eq!(serde_json::to_value(SessionState::Suspended).unwrap(), "suspended");
+}

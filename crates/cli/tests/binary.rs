@@ -1,0 +1,167 @@
+//! The binary as a script sees it: output, errors and exit codes that need no network.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A home that does not exist, or a fresh one with a `config.toml`.
+struct Home(PathBuf);
+
+impl Home {
+    fn none() -> Self {
+        Self("/nonexistent/cloak-home".into())
+    }
+
+    fn with_config(tag: &str, config: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("cloak-cli-{tag}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("config.toml"), config).unwrap();
+        Self(path)
+    }
+
+    fn run(&self, line: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_cloak"))
+            .args(line.split_whitespace())
+            .env("CLOAK_HOME", &self.0)
+            .env_remove("CLOAK_LOG")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.0.starts_with(std::env::temp_dir()) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn version_and_help_go_to_stdout() {
+    let home = Home::none();
+    let version = home.run("--version");
+    assert_eq!(code(&version), Some(0));
+    assert_eq!(stdout(&version), format!("cloak {}\n", env!("CARGO_PKG_VERSION")));
+    let help = home.run("--help");
+    assert_eq!(code(&help), Some(0));
+    for command in ["demo", "up", "sessions", "why", "doctor", "completions"] {
+        assert!(stdout(&help).contains(&format!("\n  {command} ")), "{command}");
+    }
+}
+
+#[test]
+fn man_and_completions_need_no_home() {
+    let home = Home::none();
+    let man = stdout(&home.run("man"));
+    assert!(man.starts_with(".ie") && man.contains("CLOAK UP") && man.contains("CLOAK DEMO"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.run(&format!("completions {shell}"));
+        assert_eq!(code(&script), Some(0), "{shell}");
+        assert!(stdout(&script).contains("sessions"), "{shell}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let home = Home::none();
+    for line in ["", "fly", "up --proxy nowhere", "connect demo.cloak", "invite --ttl soon"] {
+        assert_eq!(code(&home.run(line)), Some(2), "{line}");
+    }
+}
+
+#[test]
+fn no_gateway_is_3() {
+    let home = Home::none();
+    for line in [
+        "status",
+        "peers --json",
+        "sessions",
+        "sessions show 0a",
+        "services",
+        "names",
+        "stop",
+        "reload",
+        "resolve demo.cloak",
+        "why demo.cloak:80",
+        "connect demo.cloak:80",
+        "invite",
+        "device list",
+        "member list",
+        "realm backup",
+    ] {
+        let output = home.run(line);
+        assert_eq!(code(&output), Some(3), "{line}");
+        assert!(output.stdout.is_empty(), "{line}");
+        assert_eq!(
+            stderr(&output),
+            "cloak: no gateway is running for this home: start one with `cloak up`\n",
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn configuration_errors_are_2_with_line_and_column() {
+    let home = Home::with_config("unknown", "[proxy]\nlisten = [\"127.0.0.1:0\"]\nport = 1\n");
+    let output = home.run("up");
+    assert_eq!(code(&output), Some(2));
+    assert!(output.stdout.is_empty());
+    let said = stderr(&output);
+    let file = home.0.join("config.toml");
+    assert!(said.starts_with(&format!("cloak: {}: TOML parse error", file.display())), "{said}");
+    assert!(
+        said.contains("at line 3, column 1") && said.contains("unknown field `port`"),
+        "{said}"
+    );
+
+    let open = Home::with_config("open", "[proxy]\nlisten = [\"0.0.0.0:0\"]\n");
+    let said = stderr(&open.run("up"));
+    assert!(said.contains("line 2, column 11") && said.contains("users"), "{said}");
+    assert_eq!(code(&open.run("up --config /nonexistent/file")), Some(2));
+}
+
+#[test]
+fn an_empty_home_says_what_to_do() {
+    let output = Home::none().run("up");
+    assert_eq!(code(&output), Some(1));
+    assert!(stderr(&output).contains("cloak init"), "{}", stderr(&output));
+}
+
+#[test]
+fn doctor_works_without_a_gateway() {
+    let output = Home::none().run("doctor --json");
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let find = |check: &str| {
+        findings.as_array().unwrap().iter().find(|finding| finding["check"] == check).cloned()
+    };
+    assert_eq!(find("home").unwrap()["level"], "warn");
+    assert_eq!(find("gateway").unwrap()["level"], "warn");
+    assert!(find("descriptors").is_some() && find("clock").is_some());
+}
+
+#[test]
+fn init_makes_a_private_home_once() {
+    let home = Home::with_config("init", "");
+    std::fs::set_permissions(&home.0, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let made = home.run("init --name alice --device laptop --json");
+    assert_eq!(code(&made), Some(0), "{}", stderr(&made));
+    let enrolled: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!(enrolled["name"], "laptop.alice.cloak");
+    assert_eq!(enrolled["home"].as_str().map(Path::new), Some(home.0.as_path()));
+    let again = home.run("init --name alice");
+    assert_eq!(code(&again), Some(1));
+    assert!(stderr(&again).contains("already"), "{}", stderr(&again));
+}
