@@ -128,7 +128,7 @@ fn without_domain(cookie: &HeaderValue) -> Option<HeaderValue> {
     };
     let parts: Vec<&[u8]> = cookie.as_bytes().split(|byte| *byte == b';').collect();
     let (pair, attributes) = parts.split_first()?;
-    if !attributes.iter().any(|part| is_domain(part)) {
+    if !attributes.iter().any(is_domain) {
         return None;
     }
     let kept = attributes.iter().filter(|part| !is_domain(part)).copied();
