@@ -80,6 +80,9 @@ pub struct Incoming {
     pub target: Target,
 }
 
+/// The backend's stream, and its address for `sessions`.
+pub type Backend = (Box<dyn Application>, String);
+
 /// Decides who may reach what, and connects to it.
 pub trait ServiceTable: Send + Sync + 'static {
     /// Whether `incoming` is allowed, without connecting: asked again at every resume.
@@ -92,10 +95,7 @@ pub trait ServiceTable: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Code::NoService`], [`Code::BackendRefused`], [`Code::Timeout`], [`Code::Busy`].
-    fn connect(
-        &self,
-        incoming: Incoming,
-    ) -> BoxFuture<'_, Result<(Box<dyn Application>, String), Code>>;
+    fn connect(&self, incoming: Incoming) -> BoxFuture<'_, Result<Backend, Code>>;
 
     /// Ports that are exposed, published so that a name resolves to a device that has the service.
     fn ports(&self) -> Vec<u16>;

@@ -1,10 +1,53 @@
 //! Drives sessions over lanes and peers over channels; keeps the home; the library's public face.
+//!
+//! A [`Node`] is one device of a realm at work. It opens sessions to names ([`Opener`]), serves those
+//! of others ([`ServiceTable`]), and shows what there is in plain [views](Status). Inside, each
+//! session is one task that owns its state machine, its lane and its application ([`driver`]); each
+//! peer device is one task that owns its channel and its dials ([`peer`]).
 
+mod accept;
+mod admin;
 mod api;
+mod config;
+mod directory;
+mod discovery;
+mod driver;
+mod hello;
+mod home;
+mod join;
+mod keys;
+mod lane;
+mod locators;
+mod messages;
+mod node;
+mod open;
+mod peer;
+mod publish;
+mod registry;
+mod shared;
+mod spill;
+mod store;
+mod sync;
+pub mod text;
+mod timer;
+mod trust;
+mod upkeep;
 mod view;
+mod watch;
+mod why;
 
-pub use api::{Application, BoxFuture, Incoming, OpenRequest, OpenedSession, Opener, ServiceTable};
+pub use admin::{InviteReply, InviteRequest};
+pub use api::{
+    Application, Backend, BoxFuture, Incoming, OpenRequest, OpenedSession, Opener, ServiceTable,
+};
+pub use cloak_wire::{Code, Target};
+pub use config::{DeviceConfig, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
+pub use directory::{Candidate, Resolver};
+pub use home::{Home, HomeError, InitNames};
+pub use join::{InviteKind, JoinError};
+pub use keys::KeysError;
+pub use node::{ControlError, Node, StartError};
+pub use store::StoreError;
 pub use view::{
     LocatorView, MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView, Status,
 };
-pub use cloak_wire::{Code, Target};

@@ -1,0 +1,234 @@
+//! Transports that others dialled: greeted, then served by their purpose.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloak_session::{Role, Session};
+use cloak_transport::{Connection, Listener, RecvError};
+use cloak_wire::{Code, Frame, Hello, Nonce, Open, Purpose, SessionFrame};
+
+use crate::api::{Backend, BoxFuture, Incoming};
+use crate::driver::{Driver, Source};
+use crate::hello::{flush, receive};
+use crate::lane::{Lane, Opener};
+use crate::peer::PeerCommand;
+use crate::registry::{Command, SessionHandle};
+use crate::shared::Shared;
+
+/// An idle lane that its opener forgot is closed after this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Accepts until the node stops.
+pub(crate) async fn run(shared: Arc<Shared>, mut listener: Listener) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return,
+            connection = listener.accept() => {
+                shared.tasks.spawn(serve(Arc::clone(&shared), connection));
+            }
+        }
+    }
+}
+
+async fn serve(shared: Arc<Shared>, mut connection: Connection) {
+    let cancel = shared.cancel.clone();
+    let greeted = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return,
+        greeted = shared.welcome(&mut connection) => greeted,
+    };
+    match greeted {
+        Ok((hello, nonce)) => dispatch(shared, connection, hello, nonce).await,
+        Err(code) => tracing::debug!(%code, "refused a transport"),
+    }
+}
+
+async fn dispatch(shared: Arc<Shared>, mut connection: Connection, hello: Hello, nonce: Nonce) {
+    match hello.purpose {
+        Purpose::Peer => {
+            let peer = shared.peer(connection.peer());
+            peer.tell(PeerCommand::Channel(Box::new(connection), Box::new(hello)));
+        }
+        Purpose::Lane => {
+            let lane = lane(&shared, connection, &hello, nonce, Opener::Peer);
+            serve_lane(shared, lane).await;
+        }
+        Purpose::Reverse { .. } => {
+            let mut lane = lane(&shared, connection, &hello, nonce, Opener::Local);
+            // Our Hello is still to be written; whoever takes the lane writes it with its first frame.
+            if flush(&mut lane.connection).await.is_ok() {
+                shared.hand_out(lane);
+            }
+        }
+        Purpose::Proof { cookie } => shared.locator_proved(cookie, connection.peer()),
+        Purpose::Join => shared.redeem(&mut connection, &hello, nonce).await,
+    }
+}
+
+fn lane(
+    shared: &Arc<Shared>,
+    connection: Connection,
+    hello: &Hello,
+    local_nonce: Nonce,
+    opener: Opener,
+) -> Lane {
+    Lane {
+        id: shared.next_lane_id(),
+        peer: shared.peer(connection.peer()),
+        connection,
+        local: shared.tls.device(),
+        local_nonce,
+        peer_nonce: hello.nonce,
+        opener,
+    }
+}
+
+/// Waits for the next `Open` or `Resume` on an idle lane, and gives the lane to its session.
+pub(crate) async fn serve_lane(shared: Arc<Shared>, mut lane: Lane) {
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return,
+            received = tokio::time::timeout(IDLE_TIMEOUT, receive(&mut lane.connection)) => received,
+        };
+        let frame = match received {
+            Ok(Ok(Frame::Session(frame))) => frame,
+            Ok(Err(RecvError::Wire(error))) => return refuse(lane, error.code()).await,
+            Ok(Ok(Frame::Close { .. })) | Ok(Err(_)) | Err(_) => return,
+            Ok(Ok(_)) => return refuse(lane, Code::Violation).await,
+        };
+        let result = match frame {
+            SessionFrame::Open(open) => shared.accept_open(lane, open),
+            SessionFrame::Resume(resume) => {
+                let id = resume.session;
+                shared.accept_resume(lane, id, SessionFrame::Resume(resume))
+            }
+            _ => return refuse(lane, Code::Violation).await,
+        };
+        // Answered without a session: the lane is free again.
+        let Some((kept, answer)) = result else { return };
+        lane = kept;
+        let idle = Frame::Session(SessionFrame::Idle);
+        lane.connection.queue(&Frame::Session(answer));
+        lane.connection.queue(&idle);
+        if !drain(&mut lane).await {
+            return;
+        }
+    }
+}
+
+/// Flushes, then drops what the opener still sends for the refused session, up to its `Idle`.
+async fn drain(lane: &mut Lane) -> bool {
+    loop {
+        let received = tokio::time::timeout(IDLE_TIMEOUT, receive(&mut lane.connection)).await;
+        match received {
+            Ok(Ok(Frame::Session(SessionFrame::Idle))) => return true,
+            Ok(Ok(Frame::Session(_))) => {}
+            _ => return false,
+        }
+    }
+}
+
+async fn refuse(mut lane: Lane, code: Code) {
+    tracing::debug!(%code, "closed a lane");
+    let _ = tokio::time::timeout(IDLE_TIMEOUT, lane.connection.send(&Frame::Close { code })).await;
+}
+
+impl Shared {
+    /// Opens a session for the peer, or continues the one it opened before; gives the lane back
+    /// with an answer where there is no session.
+    fn accept_open(self: &Arc<Self>, lane: Lane, open: Open) -> Option<(Lane, SessionFrame)> {
+        let peer = Arc::clone(&lane.peer);
+        let now = self.clock.now();
+        if let Some(handle) = self.sessions.get(peer.device(), open.session) {
+            let _ = handle
+                .inbox
+                .try_send(Command::Lane(Box::new(lane), Some(SessionFrame::Open(open))));
+            return None;
+        }
+        if let SessionFrame::Gone { code, session, delivered } =
+            self.epitaph(now, peer.device(), open.session)
+            && code != Code::Gone
+        {
+            return Some((lane, SessionFrame::Gone { session, code, delivered }));
+        }
+        let refused = |lane, code| Some((lane, SessionFrame::Refused { code }));
+        let Some(entity) = peer.entity() else { return refused(lane, Code::Unauthenticated) };
+        let incoming = Incoming {
+            peer: peer.entity_name(),
+            entity,
+            device: peer.device(),
+            target: open.target.clone(),
+        };
+        if let Err(code) = self.authorise(&incoming) {
+            return refused(lane, code);
+        }
+        if !self.ledger.admits_new_session() {
+            return refused(lane, Code::Busy);
+        }
+        let (handle, inbox) = SessionHandle::new(
+            open.session,
+            Role::Responder,
+            Arc::clone(&peer),
+            open.target.clone(),
+            self.clock.wall(),
+            String::new(),
+        );
+        let max = crate::sync::read(&self.config).session.sessions_max;
+        if self.sessions.insert(Arc::clone(&handle), max).is_err() {
+            return refused(lane, Code::Busy);
+        }
+        let memory = self.ledger.account(peer.device());
+        let session = Session::respond(now, self.session_config(), &open, memory, self.split_rng());
+        let source = Source::Service(self.connect_backend(incoming));
+        let driver = Driver::new(Arc::clone(self), Arc::clone(&handle), session, source, inbox);
+        let first = SessionFrame::Open(open);
+        let _ = handle.inbox.try_send(Command::Lane(Box::new(lane), Some(first)));
+        self.tasks.spawn(driver.run());
+        None
+    }
+
+    fn connect_backend(
+        self: &Arc<Self>,
+        incoming: Incoming,
+    ) -> BoxFuture<'static, Result<Backend, Code>> {
+        let services = Arc::clone(&self.services);
+        Box::pin(async move { services.connect(incoming).await })
+    }
+
+    /// Gives the lane to the session it is for, if the peer may still have it.
+    fn accept_resume(
+        self: &Arc<Self>,
+        lane: Lane,
+        id: cloak_base::SessionId,
+        frame: SessionFrame,
+    ) -> Option<(Lane, SessionFrame)> {
+        let peer = Arc::clone(&lane.peer);
+        let Some(handle) = self.sessions.get(peer.device(), id) else {
+            let answer = self.epitaph(self.clock.now(), peer.device(), id);
+            return Some((lane, answer));
+        };
+        if let Err(code) = self.reauthorise(&handle) {
+            let _ = handle.inbox.try_send(Command::Close(code));
+            return Some((lane, SessionFrame::Gone { session: id, code, delivered: 0 }));
+        }
+        // A full inbox drops the lane: the peer offers another.
+        let _ = handle.inbox.try_send(Command::Lane(Box::new(lane), Some(frame)));
+        None
+    }
+
+    /// Asks again whether a session that is served here may go on.
+    pub(crate) fn reauthorise(&self, handle: &SessionHandle) -> Result<(), Code> {
+        let Some(entity) = handle.peer.entity() else { return Err(Code::Unauthenticated) };
+        if handle.role == Role::Initiator {
+            return Ok(());
+        }
+        self.authorise(&Incoming {
+            peer: handle.peer.entity_name(),
+            entity,
+            device: handle.peer.device(),
+            target: handle.target.clone(),
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! What a node can be told: the `[overlay]`, `[session]`, `[memory]` and `[device]` tables.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cloak_base::ByteSize;
+use serde::Deserialize;
+
+use crate::text;
+
+/// All of a node's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeConfig {
+    /// Transports.
+    pub overlay: OverlayConfig,
+    /// Sessions.
+    pub session: SessionConfig,
+    /// Memory.
+    pub memory: MemoryConfig,
+    /// This device among those of its entity.
+    pub device: DeviceConfig,
+}
+
+/// `[overlay]`: how peers reach us and we reach them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OverlayConfig {
+    /// Where transports are accepted. Port 0 takes any.
+    pub listen: Vec<SocketAddr>,
+    /// What others should dial, besides the addresses of our interfaces (a port forward).
+    pub advertise: Vec<SocketAddr>,
+    /// Peers to try besides those that are known: `ADDRESS:PORT`, or `KEY@ADDRESS:PORT`.
+    pub peers: Vec<String>,
+    /// Whether realm peers on the same LAN are found by multicast DNS.
+    pub lan: bool,
+    /// Whether we relay for peers that cannot reach each other.
+    pub relay: bool,
+    /// Whether private addresses outside our own subnets may be dialled.
+    pub private_locators: bool,
+}
+
+impl Default for OverlayConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0u16; 8], 7140))],
+            advertise: Vec::new(),
+            peers: Vec::new(),
+            lan: false,
+            relay: true,
+            private_locators: false,
+        }
+    }
+}
+
+/// `[session]`: what a session may hold, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    /// A session suspended for longer is lost, and both sides say so.
+    #[serde(deserialize_with = "text::duration::deserialize")]
+    pub linger: Duration,
+    /// Most bytes kept per session and direction.
+    #[serde(deserialize_with = "text::byte_size::deserialize")]
+    pub buffer_max: ByteSize,
+    /// Most bytes that suspended sessions may keep on disk, in all.
+    #[serde(deserialize_with = "text::byte_size::deserialize")]
+    pub spill_max: ByteSize,
+    /// Most sessions with one peer device.
+    pub sessions_max: usize,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_secs(24 * 3600),
+            buffer_max: ByteSize(4 << 20),
+            spill_max: ByteSize(1 << 30),
+            sessions_max: 16_384,
+        }
+    }
+}
+
+/// `[memory]`: the one ledger for all buffers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// Most bytes held in buffers; over it new sessions are refused with `busy`.
+    #[serde(deserialize_with = "text::byte_size::deserialize")]
+    pub max: ByteSize,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { max: ByteSize(512 << 20) }
+    }
+}
+
+/// `[device]`: this device among those of its entity.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// A name resolves to the reachable device with the lowest number that has the service.
+    pub preference: u32,
+}

@@ -1,0 +1,497 @@
+//! Drives one session: moves bytes between the application's socket, the session and its lane.
+//!
+//! One task owns all three; nothing is handed to another task per chunk. [`Driver::poll`] is the
+//! one drain loop: inputs (commands, timer, lane, application), then events, then transmissions,
+//! until nothing moves or the round limit is reached.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use cloak_base::Instant;
+use cloak_session::{Event, LaneId, Session, Suspicion, Transmit};
+use cloak_transport::RecvError;
+use cloak_wire::{Code, Frame, Item, SessionFrame};
+use tokio::io::ReadBuf;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{Application, Backend, BoxFuture};
+use crate::lane::Lane;
+use crate::registry::{Command, SessionHandle};
+use crate::shared::Shared;
+use crate::spill::Spill;
+use crate::timer::Timer;
+
+/// Rounds of one poll before other tasks get their turn. A round moves at most what one read of
+/// the lane and one of the application give: 256 KiB.
+const ROUNDS_MAX: usize = 8;
+/// Largest piece of application data sealed at once, in bytes.
+const PIECE_MAX: usize = 64 * 1024;
+
+/// Where the session's application comes from.
+pub(crate) enum Source {
+    /// A proxy client waits for `Opened`, then attaches its socket.
+    Proxy {
+        opened: Option<oneshot::Sender<Result<(), Code>>>,
+        attach: oneshot::Receiver<Box<dyn Application>>,
+    },
+    /// The service's backend is being connected.
+    Service(BoxFuture<'static, Result<Backend, Code>>),
+    /// The application is here, or was.
+    Attached,
+}
+
+/// Where the application's stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Open,
+    /// Its end was seen (reading) or is being sent (writing).
+    Ending,
+    Done,
+}
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    handle: Arc<SessionHandle>,
+    session: Session,
+    /// The lane in use and, while a race is decided, its challenger.
+    lanes: Vec<Lane>,
+    /// Lanes that go back to their owner once their last bytes are written.
+    parting: Vec<Lane>,
+    source: Source,
+    application: Option<Box<dyn Application>>,
+    reading: Side,
+    writing: Side,
+    inbox: mpsc::Receiver<Command>,
+    timer: Timer,
+    spill: Spill,
+    ended: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        handle: Arc<SessionHandle>,
+        session: Session,
+        source: Source,
+        inbox: mpsc::Receiver<Command>,
+    ) -> Self {
+        Self {
+            timer: Timer::new(Arc::clone(&shared.clock)),
+            spill: Spill::new(Arc::clone(&shared), handle.id),
+            shared,
+            handle,
+            session,
+            lanes: Vec::with_capacity(1),
+            parting: Vec::new(),
+            source,
+            application: None,
+            reading: Side::Open,
+            writing: Side::Open,
+            inbox,
+            ended: false,
+        }
+    }
+
+    /// Runs until the session has ended and its lanes are back where they belong.
+    pub(crate) async fn run(mut self) {
+        let cancel = self.shared.cancel.clone();
+        let mut cancelled = std::pin::pin!(cancel.cancelled());
+        std::future::poll_fn(|cx| {
+            if cancelled.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            self.poll(cx)
+        })
+        .await;
+        let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall());
+        self.handle.show(self.session.snapshot());
+        self.shared.sessions.remove(&self.handle, now, wall);
+        self.handle.peer.forget(self.handle.id);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.shared.clock.now();
+        self.commands(cx, now);
+        self.source(cx, now);
+        if self.timer.poll(cx).is_ready() {
+            let progress = self.kernel_progress();
+            self.session.handle_timeout(now, progress);
+        }
+        let mut moved = true;
+        for _ in 0..ROUNDS_MAX {
+            if !moved {
+                break;
+            }
+            moved = self.receive(cx, now);
+            moved |= self.deliver(cx, now);
+            moved |= self.fill(cx, now);
+            self.spill(cx, now);
+            moved |= self.events(now);
+            moved |= self.transmit(cx, now);
+        }
+        self.part(cx);
+        self.handle.show(self.session.snapshot());
+        if self.ended && self.parting.is_empty() && self.lanes.is_empty() {
+            return Poll::Ready(());
+        }
+        self.timer.set(self.session.poll_timeout());
+        // The timer is polled once more so that its new deadline has our waker.
+        if moved || self.timer.poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn commands(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while let Poll::Ready(Some(command)) = self.inbox.poll_recv(cx) {
+            match command {
+                Command::Lane(lane, first) => self.ride(*lane, first, now),
+                Command::Suspect(why) => self.session.suspect(now, why),
+                Command::NetworkChanged => self.network_changed(now),
+                Command::PeerIncarnation(run) => self.session.peer_incarnation(now, run),
+                Command::Close(code) => self.close(code, now),
+                Command::Cut => self.cut(now),
+                Command::Shed => self.session.shed(now),
+            }
+        }
+    }
+
+    fn ride(&mut self, lane: Lane, first: Option<SessionFrame>, now: Instant) {
+        if self.ended {
+            return self.shared.release(lane);
+        }
+        if let Some(incarnation) = self.handle.peer.incarnation() {
+            self.session.peer_incarnation(now, incarnation);
+        }
+        let id = lane.id;
+        self.session.lane_up(now, lane.up());
+        self.lanes.push(lane);
+        let Some(frame) = first else { return };
+        if let Err(error) = self.session.handle_frame(now, id, frame) {
+            self.drop_lane(id, error.code());
+        }
+    }
+
+    fn close(&mut self, code: Code, now: Instant) {
+        self.session.reset(now, code);
+        if let Some(application) = self.application.take() {
+            application.reset();
+        }
+    }
+
+    fn network_changed(&mut self, now: Instant) {
+        if !self.lanes.iter().all(|lane| self.shared.is_route_unchanged(&lane.connection)) {
+            self.session.suspect(now, Suspicion::NetworkChanged);
+        }
+    }
+
+    fn cut(&mut self, now: Instant) {
+        for lane in std::mem::take(&mut self.lanes) {
+            let id = lane.id;
+            lane.connection.abort();
+            self.session.lane_down(now, id);
+        }
+    }
+
+    /// Brings the application in: attached by the proxy, or connected as a service's backend.
+    fn source(&mut self, cx: &mut Context<'_>, now: Instant) {
+        match &mut self.source {
+            Source::Attached => return,
+            Source::Proxy { opened, attach } => match Pin::new(attach).poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(application)) => self.application = Some(application),
+                // The client went away before its session was of use.
+                Poll::Ready(Err(_)) => {
+                    *opened = None;
+                    self.session.reset(now, Code::Cancelled);
+                }
+            },
+            Source::Service(connecting) => match connecting.as_mut().poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok((application, address))) => {
+                    self.application = Some(application);
+                    self.handle.set_application(address);
+                    self.session.opened(now);
+                }
+                Poll::Ready(Err(code)) => self.session.refuse(now, code),
+            },
+        }
+        self.source = Source::Attached;
+    }
+
+    fn kernel_progress(&self) -> Option<u64> {
+        let current = self.session.snapshot().lane?;
+        let lane = self.lanes.iter().find(|lane| lane.id == current)?;
+        lane.connection.progress().map(|progress| progress.acked)
+    }
+
+    /// Reads each lane once; true when something came.
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = false;
+        for index in (0..self.lanes.len()).rev() {
+            let Self { lanes, session, application, writing, .. } = self;
+            let lane = &mut lanes[index];
+            let id = lane.id;
+            let mut socket = Context::from_waker(cx.waker());
+            let mut handler = |item: Item<'_>| match item {
+                Item::Frame(Frame::Session(frame)) => {
+                    session.handle_frame(now, id, frame).map_err(|error| error.code())
+                }
+                Item::Frame(Frame::Close { code }) => Err(code),
+                Item::Frame(_) => Err(Code::Violation),
+                Item::Data(data) => {
+                    let fresh = session.handle_data(now, id, data).map_err(|error| error.code())?;
+                    let taken = offer(application, *writing, session, &mut socket, fresh);
+                    if taken > 0 {
+                        session.delivered(now, taken);
+                    }
+                    if taken < fresh.len() {
+                        session.hold(&fresh[taken..]);
+                    }
+                    Ok(())
+                }
+            };
+            match lane.connection.poll_recv(cx, &mut handler) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(_)) => moved = true,
+                Poll::Ready(Err(error)) => {
+                    moved = true;
+                    match error {
+                        RecvError::Handler(code) => self.drop_lane(id, code),
+                        RecvError::Wire(error) => self.drop_lane(id, error.code()),
+                        _ => self.drop_lane(id, Code::Closed),
+                    }
+                    self.session.lane_down(now, id);
+                }
+            }
+        }
+        moved
+    }
+
+    /// Closes one lane, telling the other end why; the session goes on without it.
+    fn drop_lane(&mut self, id: LaneId, code: Code) {
+        let Some(index) = self.lanes.iter().position(|lane| lane.id == id) else { return };
+        let mut lane = self.lanes.swap_remove(index);
+        tracing::debug!(session = %self.handle.id.fmt_short(), %code, "lane closed");
+        if code != Code::Closed {
+            lane.connection.queue(&Frame::Close { code });
+            let _ = lane.connection.poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
+        }
+    }
+
+    /// Hands held bytes to the application; then its end of file, when the peer's is due.
+    fn deliver(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(application) = &mut self.application else { return false };
+        let mut moved = false;
+        while !self.session.held().is_empty() {
+            match Pin::new(&mut **application).poll_write(cx, self.session.held()) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(taken)) if taken > 0 => {
+                    self.session.delivered(now, taken);
+                    moved = true;
+                }
+                Poll::Ready(_) => {
+                    self.application_failed(now);
+                    return true;
+                }
+            }
+        }
+        if moved {
+            let _ = Pin::new(&mut **application).poll_flush(cx);
+        }
+        if self.writing != Side::Ending {
+            return moved;
+        }
+        match Pin::new(&mut **application).poll_shutdown(cx) {
+            Poll::Pending => moved,
+            // A client that is gone by now has had everything it was still able to take.
+            Poll::Ready(_) => {
+                self.writing = Side::Done;
+                self.session.fin_delivered(now);
+                true
+            }
+        }
+    }
+
+    /// Reads the application into the replay buffer.
+    fn fill(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(application) = &mut self.application else { return false };
+        if self.reading != Side::Open {
+            return false;
+        }
+        let space = self.session.space();
+        if space.is_empty() {
+            self.session.wrote(now, 0);
+            return false;
+        }
+        let mut buffer = ReadBuf::new(space);
+        let result = Pin::new(&mut **application).poll_read(cx, &mut buffer);
+        let count = buffer.filled().len();
+        self.session.wrote(now, count);
+        match result {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => {
+                if count == 0 {
+                    self.reading = Side::Done;
+                    self.session.finish(now);
+                }
+                true
+            }
+            Poll::Ready(Err(_)) => {
+                self.application_failed(now);
+                true
+            }
+        }
+    }
+
+    fn application_failed(&mut self, now: Instant) {
+        self.application = None;
+        self.session.reset(now, Code::Reset);
+    }
+
+    fn events(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        while let Some(event) = self.session.poll_event() {
+            moved = true;
+            self.event(event, now);
+        }
+        moved
+    }
+
+    fn event(&mut self, event: Event, now: Instant) {
+        let peer = &self.handle.peer;
+        match event {
+            Event::Opened => self.answer(Ok(())),
+            Event::Refused(code) => self.answer(Err(code)),
+            Event::LaneWanted => {
+                if let Some(lane) = peer.want(self.handle.id, now) {
+                    self.ride(lane, None, now);
+                }
+            }
+            Event::LaneUnwanted => peer.forget(self.handle.id),
+            Event::Evict { lane, code } => self.drop_lane(lane, code),
+            Event::LaneFree(lane) => {
+                if let Some(index) = self.lanes.iter().position(|other| other.id == lane) {
+                    self.parting.push(self.lanes.swap_remove(index));
+                }
+            }
+            Event::Finish => self.writing = Side::Ending,
+            Event::ResetApplication(_) => {
+                if let Some(application) = self.application.take() {
+                    application.reset();
+                }
+            }
+            Event::Suspended => {
+                tracing::info!(session = %self.handle.id.fmt_short(), "suspended");
+            }
+            Event::Resumed => {
+                tracing::info!(session = %self.handle.id.fmt_short(), "resumed");
+            }
+            Event::Spill => {
+                if let Some(buffers) = self.session.take_buffers(now) {
+                    self.spill.store(buffers);
+                }
+            }
+            Event::Unspill => self.spill.load(),
+            Event::Ended(end) => self.end(end, now),
+        }
+    }
+
+    fn end(&mut self, end: cloak_session::End, now: Instant) {
+        tracing::debug!(session = %self.handle.id.fmt_short(), ?end, "ended");
+        self.ended = true;
+        if let cloak_session::End::Lost(code) = end {
+            self.answer(Err(code));
+            if let Some(application) = self.application.take() {
+                application.reset();
+            }
+        }
+        self.application = None;
+        self.lanes.clear();
+        self.spill.discard();
+        let (id, tombstone) = (self.handle.id, self.session.tombstone());
+        self.shared.bury(now, self.handle.peer.device(), id, tombstone);
+    }
+
+    fn answer(&mut self, result: Result<(), Code>) {
+        if let Source::Proxy { opened, .. } = &mut self.source
+            && let Some(opened) = opened.take()
+        {
+            // A client that gave up no longer listens; its dropped `attach` ends the session.
+            let _ = opened.send(result);
+        }
+    }
+
+    fn spill(&mut self, cx: &mut Context<'_>, now: Instant) {
+        match self.spill.poll(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(bytes)) => {
+                if self.session.restore_buffers(now, &bytes).is_err() {
+                    self.session.lose(now, Code::StorageFailed);
+                }
+            }
+            Poll::Ready(Err(_)) => self.session.lose(now, Code::StorageFailed),
+        }
+    }
+
+    /// Writes what the session has for each lane; true when something was written.
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = false;
+        for index in (0..self.lanes.len()).rev() {
+            let Lane { id, connection, .. } = &mut self.lanes[index];
+            let id = *id;
+            while connection.room() > 0 {
+                let most = connection.room().min(PIECE_MAX);
+                match self.session.poll_transmit(now, id, most) {
+                    None => break,
+                    Some(Transmit::Frame(frame)) => connection.queue(&Frame::Session(frame)),
+                    Some(Transmit::Data(data)) => connection.queue_data(data),
+                }
+                moved = true;
+            }
+            if let Poll::Ready(Err(_)) = connection.poll_flush(cx) {
+                self.drop_lane(id, Code::Closed);
+                self.session.lane_down(now, id);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Gives free lanes back once their last frame is written.
+    fn part(&mut self, cx: &mut Context<'_>) {
+        for index in (0..self.parting.len()).rev() {
+            match self.parting[index].connection.poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.shared.release(self.parting.swap_remove(index)),
+                Poll::Ready(Err(_)) => drop(self.parting.swap_remove(index)),
+            }
+        }
+    }
+}
+
+/// Offers fresh bytes to the application at once, when nothing older is held; gives how many it
+/// took. A write error shows again at the next write, where it is handled.
+fn offer(
+    application: &mut Option<Box<dyn Application>>,
+    writing: Side,
+    session: &Session,
+    cx: &mut Context<'_>,
+    fresh: &[u8],
+) -> usize {
+    let Some(application) = application.as_mut().filter(|_| writing == Side::Open) else {
+        return 0;
+    };
+    if !session.held().is_empty() {
+        return 0;
+    }
+    let mut taken = 0;
+    while taken < fresh.len() {
+        match Pin::new(&mut **application).poll_write(cx, &fresh[taken..]) {
+            Poll::Ready(Ok(count)) if count > 0 => taken += count,
+            _ => break,
+        }
+    }
+    taken
+}

@@ -1,0 +1,127 @@
+//! The exchange of `Hello`s that begins every transport, and the checks on what the peer shows.
+
+use std::sync::Arc;
+
+use cloak_identity::Credentials;
+use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, RecvError, UnexpectedData};
+use cloak_wire::{Code, Frame, Hello, Nonce, Purpose, VERSION};
+
+use crate::directory::{code, verify};
+use crate::peer::Peer;
+use crate::shared::Shared;
+use crate::store::StoreError;
+
+impl Shared {
+    /// Exchanges `Hello`s on a connection that we dialled, and verifies the peer's. Gives our nonce
+    /// of this connection as well.
+    pub(crate) async fn greet(
+        self: &Arc<Self>,
+        mut connection: Connection,
+        purpose: Purpose,
+    ) -> Result<(Connection, Hello, Nonce), Code> {
+        let nonce = Nonce(self.random_bytes::<32>().into());
+        connection.queue(&Frame::Hello(Box::new(self.hello(&connection, purpose, nonce))));
+        let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_hello(&mut connection))
+            .await
+            .map_err(|_| Code::Timeout)??;
+        self.check(&connection, &hello)?;
+        Ok((connection, hello, nonce))
+    }
+
+    /// Answers the `Hello` of a connection that we accepted.
+    pub(crate) async fn welcome(
+        self: &Arc<Self>,
+        connection: &mut Connection,
+    ) -> Result<(Hello, Nonce), Code> {
+        let nonce = Nonce(self.random_bytes::<32>().into());
+        let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_hello(connection))
+            .await
+            .map_err(|_| Code::Timeout)??;
+        let ours = self.hello(connection, hello.purpose.clone(), nonce);
+        connection.queue(&Frame::Hello(Box::new(ours)));
+        if hello.purpose != Purpose::Join
+            && let Err(code) = self.check(connection, &hello)
+        {
+            connection.queue(&Frame::Close { code });
+            let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, flush(connection)).await;
+            return Err(code);
+        }
+        Ok((hello, nonce))
+    }
+
+    fn hello(&self, connection: &Connection, purpose: Purpose, nonce: Nonce) -> Hello {
+        let joining = purpose == Purpose::Join;
+        Hello {
+            version: VERSION,
+            realm: self.home.realm_id(),
+            credentials: if joining { Vec::new() } else { self.home.credentials() }.into(),
+            serials: self.serials(),
+            incarnation: self.incarnation,
+            nonce,
+            purpose,
+            observed: Some(connection.peer_addr()),
+            listening: self.locators.port(),
+        }
+    }
+
+    /// Verifies what a peer shows; from here on its device stands for the entity it names.
+    fn check(self: &Arc<Self>, connection: &Connection, hello: &Hello) -> Result<Arc<Peer>, Code> {
+        if hello.version != VERSION {
+            return Err(Code::Version);
+        }
+        if hello.realm != self.home.realm_id() {
+            return Err(Code::WrongRealm);
+        }
+        let device = connection.peer();
+        let credentials =
+            Credentials::decode(&hello.credentials).map_err(|_| Code::Unauthenticated)?;
+        let shown = verify(&self.home, &credentials, device, self.clock.wall())
+            .map_err(|error| code(&error))?;
+        self.adopt_authority(&credentials);
+        let peer = self.peer(device);
+        let names = (shown.device_name().to_string(), shown.entity_name.to_string());
+        peer.identify(names.0, names.1, shown.entity);
+        self.note_incarnation(&peer, hello.incarnation);
+        self.catch_up(&peer, hello.serials);
+        Ok(peer)
+    }
+}
+
+impl Shared {
+    /// Learns of a new authority from credentials that were verified.
+    fn adopt_authority(&self, credentials: &Credentials) {
+        let Some(change) = credentials.change() else { return };
+        if self.home.trust().realm.change() == Some(change) {
+            return;
+        }
+        let adopted = self.home.change(|trust, _| {
+            let _ = trust.realm.adopt(change.clone());
+            Ok::<_, StoreError>(())
+        });
+        self.storage_result(&adopted);
+    }
+}
+
+/// Writes everything that is queued.
+pub(crate) async fn flush(connection: &mut Connection) -> std::io::Result<()> {
+    std::future::poll_fn(|cx| connection.poll_flush(cx)).await
+}
+
+/// Writes everything that is queued, then waits for a frame.
+pub(crate) async fn receive(
+    connection: &mut Connection,
+) -> Result<Frame, RecvError<UnexpectedData>> {
+    // A connection that cannot be written any more says so when it is read.
+    let _ = flush(connection).await;
+    connection.recv().await
+}
+
+/// Reads the first frame, which has to be a `Hello`.
+async fn read_hello(connection: &mut Connection) -> Result<Hello, Code> {
+    match receive(connection).await {
+        Ok(Frame::Hello(hello)) => Ok(*hello),
+        Ok(Frame::Close { code }) => Err(code),
+        Ok(_) => Err(Code::Violation),
+        Err(_) => Err(Code::PeerUnreachable),
+    }
+}

@@ -1,0 +1,63 @@
+//! A lane: an authenticated transport on which sessions ride, one at a time.
+//!
+//! Built once both `Hello`s were exchanged and verified. Moves by value between the pool, the
+//! session that rides it and the acceptor that waits for the next session.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use cloak_base::DeviceId;
+use cloak_session::{LaneId, LaneUp};
+use cloak_transport::Connection;
+use cloak_wire::Nonce;
+
+use crate::peer::Peer;
+
+/// See the module.
+pub(crate) struct Lane {
+    /// Unique in this process.
+    pub(crate) id: LaneId,
+    /// The transport.
+    pub(crate) connection: Connection,
+    /// The device at the other end.
+    pub(crate) peer: Arc<Peer>,
+    /// Our own device.
+    pub(crate) local: DeviceId,
+    /// Our nonce of this connection.
+    pub(crate) local_nonce: Nonce,
+    /// The other end's.
+    pub(crate) peer_nonce: Nonce,
+    /// Whether we open sessions on it (we dialled it, or asked for it), or the other end does.
+    pub(crate) opener: Opener,
+}
+
+/// Which end opens sessions on a lane. Exactly one does, so that an idle lane has one owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opener {
+    /// We do; when idle the lane waits in our pool.
+    Local,
+    /// The peer does; when idle we wait for its next `Open` or `Resume`.
+    Peer,
+}
+
+impl Lane {
+    /// What a session needs to know of the lane.
+    pub(crate) fn up(&self) -> LaneUp {
+        LaneUp {
+            lane: self.id,
+            we_dialled: self.opener == Opener::Local,
+            local_nonce: self.local_nonce,
+            peer_nonce: Some(self.peer_nonce),
+            local: self.local,
+            peer: self.connection.peer(),
+        }
+    }
+
+    /// Whether an idle lane still has a connection, as far as the kernel knows. The other end sends
+    /// nothing on an idle lane, so anything that arrives disqualifies it as well.
+    pub(crate) fn is_healthy(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let flushed = !matches!(self.connection.poll_flush(&mut cx), Poll::Ready(Err(_)));
+        flushed && self.connection.poll_recv(&mut cx, &mut |_| Err(())).is_pending()
+    }
+}

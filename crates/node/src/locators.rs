@@ -1,0 +1,255 @@
+//! Our own locators: where others may reach us, and which of them somebody did reach.
+//!
+//! A locator is advertised (by the operator), of an interface, or observed by a peer. An observed
+//! one counts only after a peer dialled it back and met us; the others are asked to be proved too,
+//! so that `status`, `doctor` and `invite` can tell whether anyone outside can reach us.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use cloak_base::{DeviceId, Instant};
+use cloak_transport::{Policy, Private, dialable, interface_addresses};
+use cloak_wire::{LOCATORS_MAX, PeerFrame, Purpose};
+
+use crate::peer::{Peer, PeerCommand};
+use crate::shared::Shared;
+use crate::sync::{lock, read, write};
+use crate::view::LocatorView;
+
+/// Proofs that may be outstanding.
+const PROOFS_MAX: usize = 256;
+/// A proof is expected within this time.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
+/// Dials on a peer's word that may run at a time, over all peers.
+const PROOF_DIALS_MAX: usize = 16;
+
+/// Where a locator comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Advertised,
+    Interface,
+    Observed,
+}
+
+/// See the module.
+pub(crate) struct OwnLocators {
+    /// What our listeners are bound to.
+    bound: Vec<SocketAddr>,
+    advertised: Vec<SocketAddr>,
+    private: bool,
+    policy: RwLock<Policy>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Addresses at which a peer saw us, confirmed.
+    observed: BTreeSet<SocketAddr>,
+    confirmed: BTreeSet<SocketAddr>,
+    proofs: HashMap<u64, (SocketAddr, Instant)>,
+    proof_dials: usize,
+}
+
+impl OwnLocators {
+    pub(crate) fn new(bound: Vec<SocketAddr>, advertised: Vec<SocketAddr>, private: bool) -> Self {
+        let policy = RwLock::new(policy(&bound, private));
+        Self { bound, advertised, private, policy, state: Mutex::default() }
+    }
+
+    /// What the listeners are bound to.
+    pub(crate) fn bound(&self) -> &[SocketAddr] {
+        &self.bound
+    }
+
+    /// The port of the first listener.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.bound.first().map(SocketAddr::port)
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.bound.iter().any(|address| address.ip().to_canonical().is_loopback())
+    }
+
+    /// Which locators of others may be dialled from here.
+    pub(crate) fn policy(&self) -> RwLockReadGuard<'_, Policy> {
+        read(&self.policy)
+    }
+
+    fn all(&self) -> Vec<(SocketAddr, Source)> {
+        let mut all: Vec<_> =
+            self.advertised.iter().map(|address| (*address, Source::Advertised)).collect();
+        for bound in &self.bound {
+            if bound.ip().is_unspecified() {
+                let fits = |ip: &IpAddr| bound.is_ipv6() || ip.is_ipv4();
+                all.extend(
+                    interface_addresses()
+                        .into_iter()
+                        .filter(fits)
+                        .map(|ip| (SocketAddr::new(ip, bound.port()), Source::Interface)),
+                );
+            } else {
+                let ip = bound.ip().to_canonical();
+                all.push((SocketAddr::new(ip, bound.port()), Source::Interface));
+            }
+        }
+        let state = lock(&self.state);
+        all.extend(state.observed.iter().map(|address| (*address, Source::Observed)));
+        drop(state);
+        let mut seen = Vec::new();
+        all.retain(|(address, _)| {
+            !seen.contains(address) && {
+                seen.push(*address);
+                true
+            }
+        });
+        // The listener's own loopback address is of no use to others, unless it is all there is.
+        if !self.is_loopback() {
+            all.retain(|(address, _)| !address.ip().is_loopback());
+        }
+        all.truncate(LOCATORS_MAX);
+        all
+    }
+
+    /// What we publish, best first.
+    pub(crate) fn current(&self) -> Vec<SocketAddr> {
+        self.all().into_iter().map(|(address, _)| address).collect()
+    }
+
+    /// Whether a peer reached us at any of them.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        !lock(&self.state).confirmed.is_empty()
+    }
+
+    /// For `status`.
+    pub(crate) fn views(&self) -> Vec<LocatorView> {
+        let all = self.all();
+        let state = lock(&self.state);
+        all.into_iter()
+            .map(|(address, source)| LocatorView {
+                address: address.to_string(),
+                source: match source {
+                    Source::Advertised => "advertised",
+                    Source::Interface => "interface",
+                    Source::Observed => "observed",
+                }
+                .to_owned(),
+                confirmed: state.confirmed.contains(&address),
+            })
+            .collect()
+    }
+
+    /// Cookies for the locators that nobody has confirmed yet, `observed` among them.
+    fn to_prove(
+        &self,
+        observed: Option<SocketAddr>,
+        now: Instant,
+        mut cookie: impl FnMut() -> u64,
+    ) -> Vec<(u64, SocketAddr)> {
+        let mut candidates = self.current();
+        if let (Some(observed), Some(port)) = (observed, self.port()) {
+            let locator = SocketAddr::new(observed.ip().to_canonical(), port);
+            if dialable(locator, &self.policy()).is_ok() && !candidates.contains(&locator) {
+                candidates.push(locator);
+            }
+        }
+        let mut state = lock(&self.state);
+        state.proofs.retain(|_, (_, since)| now.since(*since) < PROOF_TIMEOUT);
+        candidates.retain(|address| !state.confirmed.contains(address));
+        candidates.truncate(PROOFS_MAX.saturating_sub(state.proofs.len()));
+        candidates
+            .into_iter()
+            .map(|address| {
+                let cookie = cookie();
+                state.proofs.insert(cookie, (address, now));
+                (cookie, address)
+            })
+            .collect()
+    }
+
+    /// Takes a proof; true when the set of published locators changed.
+    fn proved(&self, cookie: u64) -> bool {
+        let before = self.current();
+        let mut state = lock(&self.state);
+        let Some((address, _)) = state.proofs.remove(&cookie) else { return false };
+        state.confirmed.insert(address);
+        if before.contains(&address) {
+            return false;
+        }
+        state.observed.insert(address);
+        while state.observed.len() > LOCATORS_MAX {
+            state.observed.pop_first();
+        }
+        true
+    }
+
+    /// Forgets what was confirmed: the network is another.
+    pub(crate) fn network_changed(&self) {
+        *write(&self.policy) = policy(&self.bound, self.private);
+        let mut state = lock(&self.state);
+        state.observed.clear();
+        state.confirmed.clear();
+    }
+}
+
+fn policy(bound: &[SocketAddr], private: bool) -> Policy {
+    let mut policy = Policy::of_this_machine(bound);
+    if private {
+        policy.private = Private::Any;
+    }
+    policy
+}
+
+impl Shared {
+    /// Asks a newly linked peer to dial back what nobody has confirmed yet.
+    pub(crate) fn confirm_locators(&self, peer: &Peer, observed: Option<SocketAddr>) {
+        let proofs = self.locators.to_prove(observed, self.clock.now(), || self.random_u64());
+        for (cookie, at) in proofs {
+            peer.tell(PeerCommand::Send(PeerFrame::DialBack { cookie, at: Some(at) }));
+        }
+    }
+
+    /// A peer reached us at the locator that the cookie stands for.
+    pub(crate) fn locator_proved(self: &Arc<Self>, cookie: u64, peer: DeviceId) {
+        tracing::debug!(peer = %peer.fmt_short(), "a locator was confirmed");
+        if self.locators.proved(cookie) {
+            self.publish();
+        }
+    }
+
+    /// Dials a locator because its owner asked. The owner proves itself in the handshake, and only
+    /// addresses that its binding could hold are dialled: a peer cannot aim us at a victim.
+    pub(crate) fn prove_locator(self: &Arc<Self>, owner: DeviceId, cookie: u64, at: SocketAddr) {
+        if dialable(at, &self.locators.policy()).is_err() {
+            return;
+        }
+        {
+            let mut state = lock(&self.locators.state);
+            if state.proof_dials >= PROOF_DIALS_MAX {
+                return;
+            }
+            state.proof_dials += 1;
+        }
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let dial = cloak_transport::Connection::dial(
+                at,
+                &shared.tls,
+                Some(owner),
+                &shared.socket_options,
+            );
+            let cancel = shared.cancel.clone();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                dialled = tokio::time::timeout(cloak_transport::HANDSHAKE_TIMEOUT, dial) => {
+                    if let Ok(Ok(connection)) = dialled {
+                        let _ = shared.greet(connection, Purpose::Proof { cookie }).await;
+                    }
+                }
+            }
+            lock(&shared.locators.state).proof_dials -= 1;
+        });
+    }
+}

@@ -1,0 +1,247 @@
+//! A node: starts everything, stops everything, and shows what there is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloak_base::{ByteSize, Rng};
+use cloak_transport::{Clock, Listener, ListenerLimits, SocketOptions, Tls};
+use cloak_wire::Code;
+
+use crate::api::ServiceTable;
+use crate::config::NodeConfig;
+use crate::directory::Directory;
+use crate::home::{Home, HomeError};
+use crate::locators::OwnLocators;
+use crate::peer::PeerCommand;
+use crate::registry::Command;
+use crate::shared::{Parts, Shared};
+use crate::sync::{lock, read, write};
+use crate::view::{NameView, PeerView, SessionState, SessionView, Status};
+
+/// Time in which peers are told that we stop.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The home cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The overlay listener could not be bound.
+    #[error("cannot listen on {address}: {source}; is another gateway using it?")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operating system gave no randomness, or refused the device's key.
+    #[error("the cryptographic library does not work: {0}")]
+    Crypto(&'static str),
+}
+
+/// What could not be done, in a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such session, name or device.
+    #[error("{0}")]
+    NotFound(String),
+    /// It was tried and failed, or may not be done here.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A running node. Clones are the same node.
+#[derive(Clone)]
+pub struct Node(pub(crate) Arc<Shared>);
+
+impl Node {
+    /// Binds the overlay listener and starts. Joining the overlay goes on in the background.
+    ///
+    /// # Errors
+    /// What is wrong with the home, or with an address.
+    pub async fn start(
+        home: Home,
+        config: NodeConfig,
+        services: Arc<dyn ServiceTable>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let tls = Tls::new(home.keys().device.seed())
+            .map_err(|_| StartError::Crypto("the device's key was refused"))?;
+        let mut rng = system_rng()?;
+        let incarnation = home.next_incarnation(rng.next_u64())?;
+        let listener = bind(&config.overlay.listen, &tls)?;
+        let locators = OwnLocators::new(
+            listener.local_addrs(),
+            config.overlay.advertise.clone(),
+            config.overlay.private_locators,
+        );
+        let directory = Directory::load(&home, clock.wall());
+        let rng = rng.split();
+        let parts =
+            Parts { clock, tls, config, home, incarnation, directory, locators, services, rng };
+        let shared = Arc::new(Shared::new(parts));
+        shared.publish();
+        crate::spill::clean(shared.home.dir());
+        for known in shared.directory.devices() {
+            let peer = shared.peer(known.device);
+            peer.identify(known.device_name, known.entity_name, known.entity);
+        }
+        let tasks = &shared.tasks;
+        tasks.spawn(crate::accept::run(Arc::clone(&shared), listener));
+        tasks.spawn(crate::watch::network(Arc::clone(&shared)));
+        tasks.spawn(crate::watch::wake(Arc::clone(&shared)));
+        tasks.spawn(crate::upkeep::run(Arc::clone(&shared)));
+        crate::discovery::start(&shared);
+        Ok(Self(shared))
+    }
+
+    /// What the overlay listener is bound to.
+    pub fn overlay_addresses(&self) -> Vec<SocketAddr> {
+        self.0.locators.bound().to_vec()
+    }
+
+    /// Tells every peer, then stops every task. Returns within a few seconds.
+    pub async fn shutdown(&self) {
+        self.0.cancel.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(FAREWELL, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not stop in time");
+        }
+    }
+
+    /// Takes over settings that may change while running. No session is touched.
+    pub fn reload(&self, config: NodeConfig) {
+        *write(&self.0.config) = config;
+        self.0.publish();
+        self.0.reauthorise_all();
+    }
+
+    /// Cuts every lane, as a fault would; sessions resume by themselves. For demonstrations.
+    pub fn cut_lanes(&self) {
+        for session in self.0.sessions.all() {
+            let _ = session.inbox.try_send(Command::Cut);
+        }
+        self.0.tell_peers(|| PeerCommand::Suspect);
+    }
+
+    /// `cloak status`.
+    pub fn status(&self) -> Status {
+        let shared = &self.0;
+        let sessions = self.sessions();
+        let count = |state| sessions.iter().filter(|row| row.state == state).count() as u64;
+        let peers = shared.all_peers();
+        let linked = peers.iter().filter(|peer| peer.is_linked()).count() as u64;
+        let overlay = match (linked, peers.len()) {
+            (_, 0) => "alone",
+            (0, _) => "searching",
+            _ => "linked",
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            name: shared.home.device_name(),
+            device: shared.tls.device().to_string(),
+            entity: shared.home.entity().to_string(),
+            realm: shared.home.realm_id().to_string(),
+            overlay: overlay.to_owned(),
+            overlay_listen: shared.locators.bound().iter().map(ToString::to_string).collect(),
+            locators: shared.locators.views(),
+            peers_linked: linked,
+            peers_known: peers.len() as u64,
+            sessions_live: count(SessionState::Live),
+            sessions_suspended: count(SessionState::Suspended),
+            memory_held: shared.ledger.held(),
+            memory_max: shared.ledger.max(),
+            membership_expires: shared.home.membership_expires().to_string(),
+            uptime_ms: u64::try_from(shared.clock.now().since(shared.started_at).as_millis())
+                .unwrap_or(u64::MAX),
+            warnings: lock(&shared.warnings).values().cloned().collect(),
+        }
+    }
+
+    /// `cloak peers`.
+    pub fn peers(&self) -> Vec<PeerView> {
+        let mut rows: Vec<_> = self
+            .0
+            .all_peers()
+            .iter()
+            .map(|peer| {
+                let device = peer.device();
+                let locators = self.0.directory.published(device);
+                let locators = locators.iter().map(ToString::to_string).collect();
+                peer.view(self.0.sessions.count(device), locators)
+            })
+            .collect();
+        rows.sort_by(|a, b| (&a.name, &a.device).cmp(&(&b.name, &b.device)));
+        rows
+    }
+
+    /// `cloak names`.
+    pub fn names(&self) -> Vec<NameView> {
+        self.0.directory.names()
+    }
+
+    /// `cloak sessions`.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        self.0.sessions.views(self.0.clock.now(), self.0.clock.wall())
+    }
+
+    /// The session whose id begins with `prefix`, when there is exactly one.
+    pub fn session(&self, prefix: &str) -> Option<SessionView> {
+        let mut rows = self.sessions();
+        rows.retain(|row| !prefix.is_empty() && row.id.starts_with(prefix));
+        (rows.len() == 1).then(|| rows.remove(0))
+    }
+
+    /// Ends the session whose id begins with `prefix`, at both ends.
+    ///
+    /// # Errors
+    /// No such session, or several.
+    pub fn close_session(&self, prefix: &str) -> Result<(), ControlError> {
+        let found = self.0.sessions.find(prefix);
+        match &found[..] {
+            _ if prefix.is_empty() => Err(ControlError::NotFound("no session given".to_owned())),
+            [] => Err(ControlError::NotFound(format!("no session {prefix}"))),
+            [session] => session
+                .inbox
+                .try_send(Command::Close(Code::Cancelled))
+                .map_err(|_| ControlError::Failed("the session is busy; try again".to_owned())),
+            several => Err(ControlError::NotFound(format!(
+                "{} sessions begin with {prefix}; give more digits",
+                several.len()
+            ))),
+        }
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> NodeConfig {
+        read(&self.0.config).clone()
+    }
+
+    /// Bytes that suspended sessions keep on disk.
+    pub fn spilled(&self) -> ByteSize {
+        ByteSize(self.0.spilled.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+fn bind(addresses: &[SocketAddr], tls: &Tls) -> Result<Listener, StartError> {
+    let sockets = addresses
+        .iter()
+        .map(|address| {
+            cloak_transport::listen(*address)
+                .map_err(|source| StartError::Listen { address: *address, source })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let (options, limits) = (SocketOptions::default(), ListenerLimits::default());
+    Ok(Listener::new(sockets, tls.clone(), options, limits))
+}
+
+/// A generator seeded from the operating system.
+pub(crate) fn system_rng() -> Result<Rng, StartError> {
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| StartError::Crypto("no randomness"))?;
+    Ok(Rng::from_seed(seed))
+}

@@ -1,0 +1,174 @@
+//! Opens sessions for the proxy: name to device, device to lane, `Open` to `Opened`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloak_base::{DeviceId, SessionId};
+use cloak_session::{Role, Session};
+use cloak_wire::{Code, Secret, Target};
+use tokio::sync::oneshot;
+
+use crate::Node;
+use crate::api::{Application, BoxFuture, Incoming, OpenRequest, OpenedSession, Opener};
+use crate::driver::{Driver, Source};
+use crate::peer::Peer;
+use crate::registry::{Command, SessionHandle};
+use crate::shared::Shared;
+
+/// A peer to which no lane could be had for this long is unreachable. Two patient dials fit in.
+const LANE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A device other than the last candidate gets this long before the next is tried.
+const CANDIDATE_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Opener for Node {
+    fn open(&self, request: OpenRequest) -> BoxFuture<'_, Result<Box<dyn OpenedSession>, Code>> {
+        Box::pin(open(Arc::clone(&self.0), request))
+    }
+}
+
+async fn open(shared: Arc<Shared>, request: OpenRequest) -> Result<Box<dyn OpenedSession>, Code> {
+    let candidates = shared.candidates(&request.name, request.port).await?;
+    let last = candidates.len() - 1;
+    for (index, device) in candidates.into_iter().enumerate() {
+        let patience = if index == last { LANE_TIMEOUT } else { CANDIDATE_TIMEOUT };
+        match open_at(&shared, device, &request, patience).await {
+            Err(Code::PeerUnreachable) if index < last => {}
+            result => return result,
+        }
+    }
+    Err(Code::PeerUnreachable)
+}
+
+async fn open_at(
+    shared: &Arc<Shared>,
+    device: DeviceId,
+    request: &OpenRequest,
+    patience: Duration,
+) -> Result<Box<dyn OpenedSession>, Code> {
+    if device == shared.tls.device() {
+        return open_here(shared, request.port).await;
+    }
+    if !shared.ledger.admits_new_session() {
+        return Err(Code::Busy);
+    }
+    let peer = shared.peer(device);
+    let (opening, opened) = Opening::start(shared, &peer, request)?;
+    let result = match tokio::time::timeout(patience, opened).await {
+        // The session's own deadline decides from here on, once it has a lane.
+        Err(_) => match opening.handle.snapshot().and_then(|snapshot| snapshot.lane) {
+            None => Err(Code::PeerUnreachable),
+            Some(_) => Err(Code::Timeout),
+        },
+        Ok(result) => result.unwrap_or(Err(Code::ShuttingDown)),
+    };
+    result.map(|()| Box::new(opening) as Box<dyn OpenedSession>)
+}
+
+/// A session that is opening or open, and has no application yet. Dropping it ends the session.
+struct Opening {
+    handle: Arc<SessionHandle>,
+    attach: oneshot::Sender<Box<dyn Application>>,
+}
+
+impl Opening {
+    fn start(
+        shared: &Arc<Shared>,
+        peer: &Arc<Peer>,
+        request: &OpenRequest,
+    ) -> Result<(Self, oneshot::Receiver<Result<(), Code>>), Code> {
+        let id = SessionId::from_bytes(shared.random_bytes());
+        let target = Target::Service(request.port);
+        let (handle, inbox) = SessionHandle::new(
+            id,
+            Role::Initiator,
+            Arc::clone(peer),
+            target.clone(),
+            shared.clock.wall(),
+            request.application.clone(),
+        );
+        let max = crate::sync::read(&shared.config).session.sessions_max;
+        shared.sessions.insert(Arc::clone(&handle), max).map_err(|_| Code::Busy)?;
+        let session = Session::initiate(
+            shared.clock.now(),
+            shared.session_config(),
+            id,
+            Secret(shared.random_bytes::<32>().into()),
+            target,
+            shared.ledger.account(peer.device()),
+            shared.split_rng(),
+        );
+        let (answer, opened) = oneshot::channel();
+        let (attach, attached) = oneshot::channel();
+        let source = Source::Proxy { opened: Some(answer), attach: attached };
+        let driver = Driver::new(Arc::clone(shared), Arc::clone(&handle), session, source, inbox);
+        shared.tasks.spawn(driver.run());
+        Ok((Self { handle, attach }, opened))
+    }
+}
+
+impl OpenedSession for Opening {
+    fn attach(self: Box<Self>, application: Box<dyn Application>) {
+        // The session may have ended meanwhile: then its application ends as well.
+        if let Err(application) = self.attach.send(application) {
+            application.reset();
+        }
+    }
+}
+
+/// A service of this very device: no session is needed.
+async fn open_here(shared: &Arc<Shared>, port: u16) -> Result<Box<dyn OpenedSession>, Code> {
+    let incoming = Incoming {
+        peer: shared.home.entity_name(),
+        entity: shared.home.entity(),
+        device: shared.tls.device(),
+        target: Target::Service(port),
+    };
+    shared.authorise(&incoming)?;
+    let (backend, _) = shared.services.connect(incoming).await?;
+    Ok(Box::new(Here { shared: Arc::clone(shared), backend }))
+}
+
+struct Here {
+    shared: Arc<Shared>,
+    backend: Box<dyn Application>,
+}
+
+impl OpenedSession for Here {
+    fn attach(self: Box<Self>, mut application: Box<dyn Application>) {
+        let Self { shared, mut backend } = *self;
+        let cancel = shared.cancel.clone();
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                copied = tokio::io::copy_bidirectional(&mut application, &mut backend) => {
+                    if copied.is_err() {
+                        application.reset();
+                        backend.reset();
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// What each session is told of the settings.
+    pub(crate) fn session_config(&self) -> cloak_session::Config {
+        let session = &crate::sync::read(&self.config).session;
+        cloak_session::Config {
+            linger: session.linger,
+            buffer_max: session.buffer_max.0,
+            ..cloak_session::Config::default()
+        }
+    }
+
+    /// Ends sessions that may no longer go on, after rules or revocations changed.
+    pub(crate) fn reauthorise_all(&self) {
+        for handle in self.sessions.all() {
+            if let Err(code) = self.reauthorise(&handle) {
+                let _ = handle.inbox.try_send(Command::Close(code));
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! A peer device: its channel, its pool of warm lanes, and every dial to it.
+//!
+//! Sessions ask a [`Peer`] for a lane and go on with their lives; retries belong to the peer, so a
+//! thousand suspended sessions return with one successful dial. The task behind it is in
+//! [`task`]; what may be shared with session tasks is here.
+
+mod channel;
+mod task;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cloak_base::{DeviceId, EntityId, Incarnation, Instant, SessionId, UnixTime};
+use cloak_transport::Connection;
+use cloak_wire::{Hello, PeerFrame};
+use tokio::sync::{Notify, mpsc};
+
+use crate::lane::Lane;
+use crate::shared::Shared;
+use crate::sync::lock;
+use crate::view::PeerView;
+
+/// Most warm lanes kept per peer device.
+const IDLE_MAX: usize = 16;
+/// Warm lanes kept ready for a peer whose lanes were used lately.
+const IDLE_SPARE: usize = 2;
+/// A warm lane unused for this long is closed.
+const IDLE_AGE: Duration = Duration::from_secs(300);
+/// Messages that may wait for a peer's task: gossip that finds it full is sent again at the next
+/// link.
+const INBOX_MAX: usize = 512;
+
+/// What others ask of a peer's task.
+pub(crate) enum PeerCommand {
+    /// A channel that the peer dialled.
+    Channel(Box<Connection>, Box<Hello>),
+    /// To be sent over the channel, if there is one.
+    Send(PeerFrame),
+    /// Our addresses or routes changed.
+    NetworkChanged,
+    /// The machine slept.
+    Woke,
+    /// The peer's binding changed: there may be new locators.
+    Rebound,
+    /// Something suggests that the channel is dead: probe it.
+    Suspect,
+    /// The peer was revoked, or asked to be forgotten.
+    Dismiss(cloak_wire::Code),
+}
+
+/// See the module.
+pub(crate) struct Peer {
+    device: DeviceId,
+    shown: Mutex<Shown>,
+    demand: Mutex<Demand>,
+    /// Tells the task that demand rose.
+    wanted: Notify,
+    inbox: mpsc::Sender<PeerCommand>,
+}
+
+/// Who the peer is and how it fares, for people.
+struct Shown {
+    name: String,
+    entity_name: String,
+    entity: Option<EntityId>,
+    incarnation: Option<Incarnation>,
+    state: LinkState,
+    since: UnixTime,
+    address: Option<String>,
+    rtt: Option<Duration>,
+    last_error: Option<String>,
+}
+
+/// State of the link to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    /// The channel works.
+    Linked,
+    /// No channel; dials are under way.
+    Dialling,
+    /// No channel, and the last dial failed.
+    Unreachable,
+}
+
+#[derive(Default)]
+struct Demand {
+    /// Sessions that want a lane, first come first served; each at most once.
+    waiting: VecDeque<SessionId>,
+    idle: Vec<(Instant, Lane)>,
+    last_used: Option<Instant>,
+    /// Lanes that we are dialling because the peer asked.
+    reversing: usize,
+}
+
+/// What a peer's task is to provide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Sessions that wait for a lane.
+    pub(crate) waiting: usize,
+    /// Warm lanes that are missing.
+    pub(crate) spare: usize,
+}
+
+impl Peer {
+    /// A peer, and the task that serves it for as long as the node lives.
+    pub(crate) fn start(shared: &Arc<Shared>, device: DeviceId) -> Arc<Self> {
+        let (inbox, commands) = mpsc::channel(INBOX_MAX);
+        let peer = Arc::new(Self {
+            device,
+            shown: Mutex::new(Shown {
+                name: format!("{}", device.fmt_short()),
+                entity_name: String::new(),
+                entity: None,
+                incarnation: None,
+                state: LinkState::Dialling,
+                since: shared.clock.wall(),
+                address: None,
+                rtt: None,
+                last_error: None,
+            }),
+            demand: Mutex::default(),
+            wanted: Notify::new(),
+            inbox,
+        });
+        shared.tasks.spawn(task::run(Arc::clone(shared), Arc::clone(&peer), commands));
+        peer
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// The device's name, or a short id while no certificate was seen.
+    pub(crate) fn name(&self) -> String {
+        lock(&self.shown).name.clone()
+    }
+
+    /// The entity's name; empty while no certificate was seen.
+    pub(crate) fn entity_name(&self) -> String {
+        lock(&self.shown).entity_name.clone()
+    }
+
+    /// The entity, once a certificate was seen.
+    pub(crate) fn entity(&self) -> Option<EntityId> {
+        lock(&self.shown).entity
+    }
+
+    /// Takes over what the peer's verified certificates say.
+    pub(crate) fn identify(&self, name: String, entity_name: String, entity: EntityId) {
+        let mut shown = lock(&self.shown);
+        shown.name = name;
+        shown.entity_name = entity_name;
+        shown.entity = Some(entity);
+    }
+
+    /// The peer's present run, once a `Hello` told it.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        lock(&self.shown).incarnation
+    }
+
+    /// Notes the peer's present run; true when it is another than before.
+    pub(crate) fn incarnated(&self, incarnation: Incarnation) -> bool {
+        let before = lock(&self.shown).incarnation.replace(incarnation);
+        before.is_some_and(|before| before != incarnation)
+    }
+
+    /// A warm lane for this session, or a promise: the session's task is given one when there is.
+    pub(crate) fn want(&self, session: SessionId, now: Instant) -> Option<Lane> {
+        let mut demand = lock(&self.demand);
+        demand.last_used = Some(now);
+        if let Some(lane) = demand.pop_healthy() {
+            demand.waiting.retain(|waiting| *waiting != session);
+            self.wanted.notify_one();
+            return Some(lane);
+        }
+        if !demand.waiting.contains(&session) {
+            demand.waiting.push_back(session);
+        }
+        self.wanted.notify_one();
+        None
+    }
+
+    /// The session no longer wants a lane.
+    pub(crate) fn forget(&self, session: SessionId) {
+        lock(&self.demand).waiting.retain(|waiting| *waiting != session);
+    }
+
+    /// The session that has waited longest; it is taken off the list.
+    pub(crate) fn next_waiting(&self) -> Option<SessionId> {
+        lock(&self.demand).waiting.pop_front()
+    }
+
+    /// Sessions that wait, for a `Nudge`.
+    pub(crate) fn waiting(&self, most: usize) -> Vec<SessionId> {
+        lock(&self.demand).waiting.iter().take(most).copied().collect()
+    }
+
+    /// Puts a free lane into the pool.
+    pub(crate) fn keep(&self, lane: Lane, now: Instant) {
+        let mut demand = lock(&self.demand);
+        if demand.idle.len() < IDLE_MAX {
+            demand.idle.push((now, lane));
+        }
+        if !demand.waiting.is_empty() {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Whether one more lane may be dialled at the peer's request.
+    pub(crate) fn begin_reverse(&self, most: usize) -> bool {
+        let mut demand = lock(&self.demand);
+        let begin = demand.reversing < most;
+        demand.reversing += usize::from(begin);
+        begin
+    }
+
+    /// A lane dialled at the peer's request is up, or is not.
+    pub(crate) fn end_reverse(&self) {
+        lock(&self.demand).reversing -= 1;
+    }
+
+    /// Drops warm lanes: those that died or aged, or all of them.
+    pub(crate) fn sweep(&self, now: Instant, all: bool) {
+        lock(&self.demand)
+            .idle
+            .retain_mut(|(since, lane)| !all && now.since(*since) < IDLE_AGE && lane.is_healthy());
+    }
+
+    /// What the task is to provide now.
+    pub(crate) fn needs(&self, now: Instant) -> Needs {
+        let demand = lock(&self.demand);
+        let used = demand.last_used.is_some_and(|at| now.since(at) < IDLE_AGE);
+        let spare = if used { IDLE_SPARE.saturating_sub(demand.idle.len()) } else { 0 };
+        Needs { waiting: demand.waiting.len(), spare }
+    }
+
+    /// Waits until demand may have risen.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Gives the task a message; dropped when its queue is full.
+    pub(crate) fn tell(&self, command: PeerCommand) {
+        if self.inbox.try_send(command).is_err() {
+            tracing::debug!(peer = %self.device.fmt_short(), "peer queue is full");
+        }
+    }
+
+    pub(crate) fn is_linked(&self) -> bool {
+        lock(&self.shown).state == LinkState::Linked
+    }
+
+    fn set_state(&self, state: LinkState, wall: UnixTime) {
+        let mut shown = lock(&self.shown);
+        if shown.state != state {
+            shown.state = state;
+            shown.since = wall;
+        }
+    }
+
+    fn set_link(&self, address: Option<String>, rtt: Option<Duration>) {
+        let mut shown = lock(&self.shown);
+        shown.address = address;
+        shown.rtt = rtt.or(shown.rtt);
+    }
+
+    fn set_error(&self, error: Option<String>) {
+        lock(&self.shown).last_error = error;
+    }
+
+    /// The row of `cloak peers`.
+    pub(crate) fn view(&self, sessions: usize, locators: Vec<String>) -> PeerView {
+        let idle = lock(&self.demand).idle.len();
+        let shown = lock(&self.shown);
+        PeerView {
+            device: self.device.to_string(),
+            name: shown.name.clone(),
+            state: match shown.state {
+                LinkState::Linked => "linked",
+                LinkState::Dialling => "dialling",
+                LinkState::Unreachable => "unreachable",
+            }
+            .to_owned(),
+            state_since: shown.since.to_string(),
+            address: shown.address.clone(),
+            locators,
+            rtt_ms: shown.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
+            lanes: sessions as u64,
+            idle_lanes: idle as u64,
+            sessions: sessions as u64,
+            last_error: shown.last_error.clone(),
+        }
+    }
+}
+
+impl Demand {
+    fn pop_healthy(&mut self) -> Option<Lane> {
+        while let Some((_, mut lane)) = self.idle.pop() {
+            if lane.is_healthy() {
+                return Some(lane);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,424 @@
+//! The task of one peer: keeps a channel, dials lanes, retries through an outage.
+//!
+//! While the path is *proven* (the last dial worked) lanes are dialled as they are needed. As soon
+//! as a dial fails it is not, and one [`Redial`] runs, two attempts in flight, until one works.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cloak_base::{DeviceId, Instant};
+use cloak_transport::{Clock, Connection, Hurry, Redial};
+use cloak_wire::{Code, Frame, Hello, NUDGE_MAX, Nonce, PeerFrame, Purpose};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::channel::Channel;
+use super::{LinkState, Peer, PeerCommand};
+use crate::api::BoxFuture;
+use crate::lane::{Lane, Opener};
+use crate::registry::Command;
+use crate::shared::Shared;
+use crate::timer::Timer;
+
+/// Lane dials in flight to one peer while the path is proven.
+const DIALS_MAX: usize = 32;
+/// Channels with one peer: one that each side dialled, and their successors.
+const CHANNELS_MAX: usize = 4;
+/// Pause between two rounds of `DialBack`, for a peer that we cannot dial.
+const DIAL_BACK_EVERY: Duration = Duration::from_secs(1);
+/// How often warm lanes are checked.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// What a dial came to.
+struct Outcome {
+    purpose: Purpose,
+    result: Result<(Connection, Hello, Nonce), Code>,
+}
+
+enum Step {
+    Command(Option<PeerCommand>),
+    Channel(usize, Result<Vec<PeerFrame>, Code>),
+    Dialled(Box<Outcome>),
+    Redialled(Box<Connection>),
+    Again,
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    channels: Vec<Channel>,
+    dials: JoinSet<Outcome>,
+    redial: Redialling,
+    hurry: Hurry,
+    /// Sessions waited when last looked at.
+    was_waiting: bool,
+    /// The last dial worked.
+    proven: bool,
+    dialling_lanes: usize,
+    dialling_channel: bool,
+    dial_back_at: Instant,
+    sweep_at: Instant,
+    dismissed: bool,
+}
+
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    mut commands: mpsc::Receiver<PeerCommand>,
+) {
+    let mut timer = Timer::new(Arc::clone(&shared.clock));
+    let now = shared.clock.now();
+    let (cancel, clock) = (shared.cancel.clone(), Arc::clone(&shared.clock));
+    let redial = Redial::new(
+        shared.tls.clone(),
+        peer.device(),
+        shared.socket_options.clone(),
+        Arc::clone(&shared.clock),
+        shared.split_rng(),
+    );
+    let hurry = redial.hurry();
+    let redial = Redialling::Idle(Box::new(redial));
+    let mut task = Task {
+        shared,
+        peer: Arc::clone(&peer),
+        channels: Vec::new(),
+        dials: JoinSet::new(),
+        redial,
+        hurry,
+        was_waiting: false,
+        proven: false,
+        dialling_lanes: 0,
+        dialling_channel: false,
+        dial_back_at: now,
+        sweep_at: now + SWEEP_EVERY,
+        dismissed: false,
+    };
+    loop {
+        task.provide();
+        timer.set(Some(task.poll_timeout()));
+        let step = tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            command = commands.recv() => Step::Command(command),
+            (index, result) = std::future::poll_fn(|cx| poll_channels(&mut task.channels, cx, &*clock)) => Step::Channel(index, result),
+            Some(Ok(outcome)) = task.dials.join_next() => Step::Dialled(Box::new(outcome)),
+            connection = task.redial.connection() => Step::Redialled(Box::new(connection)),
+            () = peer.wanted() => Step::Again,
+            () = std::future::poll_fn(|cx| timer.poll(cx)) => Step::Again,
+        };
+        task.handle(step);
+        task.handle_timeout();
+    }
+    task.farewell(Code::ShuttingDown);
+}
+
+/// The next thing that happens on any channel.
+fn poll_channels(
+    channels: &mut [Channel],
+    cx: &mut Context<'_>,
+    clock: &dyn Clock,
+) -> Poll<(usize, Result<Vec<PeerFrame>, Code>)> {
+    let now = clock.now();
+    for (index, channel) in channels.iter_mut().enumerate() {
+        if let Poll::Ready(result) = channel.poll(cx, now) {
+            return Poll::Ready((index, result));
+        }
+    }
+    Poll::Pending
+}
+
+/// The retries of an outage. What they know of the path outlives each outage.
+enum Redialling {
+    Idle(Box<Redial>),
+    Running(BoxFuture<'static, (Box<Redial>, Connection)>),
+    /// Between the two.
+    Moving,
+}
+
+impl Redialling {
+    fn is_running(&self) -> bool {
+        matches!(self, Self::Running(_))
+    }
+
+    fn start(&mut self, shared: &Arc<Shared>, device: DeviceId) {
+        *self = match std::mem::replace(self, Self::Moving) {
+            Self::Idle(mut redial) => {
+                let shared = Arc::clone(shared);
+                Self::Running(Box::pin(async move {
+                    let connection = redial.next(|| shared.locators_of(device)).await;
+                    (redial, connection)
+                }))
+            }
+            other => other,
+        };
+    }
+
+    /// The connection that ends the outage.
+    async fn connection(&mut self) -> Connection {
+        let Self::Running(running) = self else { return std::future::pending().await };
+        let (redial, connection) = running.await;
+        *self = Self::Idle(redial);
+        connection
+    }
+}
+
+impl Task {
+    fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    /// Starts the dials that are needed.
+    fn provide(&mut self) {
+        if self.dismissed {
+            return;
+        }
+        let needs = self.peer.needs(self.now());
+        let wants_channel = self.channels.is_empty() && !self.dialling_channel;
+        if needs.waiting > 0 {
+            self.ask_for_lanes(needs.waiting);
+        }
+        let waits = needs.waiting > 0;
+        if waits && !self.was_waiting && self.redial.is_running() {
+            self.hurry.now();
+        }
+        self.was_waiting = waits;
+        if !self.proven {
+            let dialling = self.dialling_lanes > 0 || self.dialling_channel;
+            if !dialling && (waits || wants_channel) {
+                self.redial.start(&self.shared, self.peer.device());
+            }
+            return;
+        }
+        if wants_channel {
+            self.dial(Purpose::Peer);
+        }
+        let linked = !self.channels.is_empty();
+        let wanted = needs.waiting + if linked { needs.spare } else { 0 };
+        for _ in self.dialling_lanes..wanted.min(DIALS_MAX) {
+            self.dial(Purpose::Lane);
+        }
+    }
+
+    /// Asks the peer to dial us, where our own dials fail but its channel works.
+    fn ask_for_lanes(&mut self, waiting: usize) {
+        let now = self.now();
+        if self.proven || now < self.dial_back_at {
+            return;
+        }
+        let Some(channel) = self.channels.first_mut() else { return };
+        self.dial_back_at = now + DIAL_BACK_EVERY;
+        for _ in 0..waiting.min(DIALS_MAX) {
+            let cookie = self.shared.random_u64();
+            channel.send(PeerFrame::DialBack { cookie, at: None });
+        }
+        channel.send(PeerFrame::Nudge { sessions: self.peer.waiting(NUDGE_MAX) });
+    }
+
+    fn dial(&mut self, purpose: Purpose) {
+        self.count(&purpose, true);
+        let (shared, device) = (Arc::clone(&self.shared), self.peer.device());
+        self.dials.spawn(async move {
+            let result = match shared.race(device).await {
+                Ok(connection) => shared.greet(connection, purpose.clone()).await,
+                Err(_) => Err(Code::PeerUnreachable),
+            };
+            Outcome { purpose, result }
+        });
+    }
+
+    fn greet(&mut self, connection: Connection) {
+        let waiting = self.peer.needs(self.now()).waiting > 0;
+        let purpose = if waiting { Purpose::Lane } else { Purpose::Peer };
+        self.count(&purpose, true);
+        let shared = Arc::clone(&self.shared);
+        self.dials.spawn(async move {
+            let result = shared.greet(connection, purpose.clone()).await;
+            Outcome { purpose, result }
+        });
+    }
+
+    fn count(&mut self, purpose: &Purpose, started: bool) {
+        match purpose {
+            Purpose::Peer => self.dialling_channel = started,
+            _ if started => self.dialling_lanes += 1,
+            _ => self.dialling_lanes = self.dialling_lanes.saturating_sub(1),
+        }
+    }
+
+    fn handle(&mut self, step: Step) {
+        match step {
+            Step::Again | Step::Command(None) => {}
+            Step::Command(Some(command)) => self.command(command),
+            Step::Redialled(connection) => self.greet(*connection),
+            Step::Dialled(outcome) => self.dialled(*outcome),
+            Step::Channel(index, Ok(messages)) => {
+                for message in messages {
+                    self.message(index, message);
+                }
+            }
+            Step::Channel(index, Err(code)) => self.channel_lost(index, code),
+        }
+        self.show();
+    }
+
+    fn command(&mut self, command: PeerCommand) {
+        let now = self.now();
+        match command {
+            PeerCommand::Channel(connection, hello) => self.linked(*connection, &hello),
+            PeerCommand::Send(frame) => {
+                if let Some(channel) = self.channels.first_mut() {
+                    channel.send(frame);
+                }
+            }
+            PeerCommand::NetworkChanged => {
+                self.hurry.now();
+                for channel in &mut self.channels {
+                    if !self.shared.is_route_unchanged(&channel.connection) {
+                        channel.suspect(now);
+                    }
+                }
+            }
+            PeerCommand::Woke => {
+                self.hurry.now();
+                self.peer.sweep(now, false);
+                self.channels.iter_mut().for_each(|channel| channel.suspect(now));
+            }
+            PeerCommand::Rebound => self.hurry.now(),
+            PeerCommand::Suspect => {
+                self.channels.iter_mut().for_each(|channel| channel.suspect(now));
+            }
+            PeerCommand::Dismiss(code) => {
+                self.dismissed = true;
+                self.farewell(code);
+            }
+        }
+    }
+
+    fn dialled(&mut self, outcome: Outcome) {
+        self.count(&outcome.purpose, false);
+        match outcome.result {
+            Err(code) => {
+                self.proven = false;
+                self.peer.set_error(Some(code.to_string()));
+            }
+            Ok((connection, hello, local_nonce)) => {
+                self.proven = true;
+                self.peer.set_error(None);
+                if outcome.purpose == Purpose::Peer {
+                    self.linked(connection, &hello);
+                } else {
+                    self.provide_lane(connection, &hello, local_nonce);
+                }
+            }
+        }
+    }
+
+    fn provide_lane(&mut self, connection: Connection, hello: &Hello, local_nonce: Nonce) {
+        let lane = Lane {
+            id: self.shared.next_lane_id(),
+            connection,
+            peer: Arc::clone(&self.peer),
+            local: self.shared.tls.device(),
+            local_nonce,
+            peer_nonce: hello.nonce,
+            opener: Opener::Local,
+        };
+        self.shared.hand_out(lane);
+    }
+
+    fn linked(&mut self, connection: Connection, hello: &Hello) {
+        let now = self.now();
+        tracing::info!(peer = %self.peer.name(), "linked");
+        let mut channel = Channel::new(connection, now);
+        for record in self.shared.directory.records() {
+            channel.send(PeerFrame::Binding { record: record.into() });
+        }
+        channel.send(PeerFrame::Serials(self.shared.serials()));
+        self.channels.insert(0, channel);
+        self.channels.truncate(CHANNELS_MAX);
+        self.shared.linked(&self.peer, hello);
+    }
+
+    fn channel_lost(&mut self, index: usize, code: Code) {
+        let channel = self.channels.swap_remove(index);
+        tracing::debug!(peer = %self.peer.device().fmt_short(), %code, "channel lost");
+        if code != Code::Closed {
+            let mut connection = channel.connection;
+            connection.queue(&Frame::Close { code });
+            let _ = connection.poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
+        }
+        if !self.channels.is_empty() {
+            return;
+        }
+        // Whether the path still works is for the next dial to show, two attempts at a time.
+        self.proven = false;
+        self.peer.sweep(self.now(), true);
+        for session in self.shared.sessions.of(self.peer.device()) {
+            let _ = session.inbox.try_send(Command::Suspect(cloak_session::Suspicion::PeerSilent));
+        }
+    }
+
+    fn message(&mut self, index: usize, message: PeerFrame) {
+        let device = self.peer.device();
+        match self.shared.peer_message(&self.peer, message) {
+            Ok(None) => {}
+            Ok(Some(reply)) => {
+                if let Some(channel) = self.channels.get_mut(index) {
+                    channel.send(reply);
+                }
+            }
+            Err(code) => {
+                tracing::debug!(peer = %device.fmt_short(), %code, "bad message");
+                if index < self.channels.len() {
+                    self.channel_lost(index, code);
+                }
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let channels = self.channels.iter().map(Channel::poll_timeout);
+        let dial_back = (self.peer.needs(self.now()).waiting > 0 && !self.proven)
+            .then_some(self.dial_back_at.max(self.now() + Duration::from_millis(50)))
+            .filter(|_| !self.channels.is_empty());
+        channels.chain(dial_back).fold(self.sweep_at, Instant::min)
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = self.now();
+        for index in (0..self.channels.len()).rev() {
+            if let Err(code) = self.channels[index].handle_timeout(now) {
+                self.channel_lost(index, code);
+            }
+        }
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP_EVERY;
+            self.peer.sweep(now, false);
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        let state = match (self.channels.is_empty(), self.redial.is_running()) {
+            (false, _) => LinkState::Linked,
+            (true, true) => LinkState::Dialling,
+            (true, false) => LinkState::Unreachable,
+        };
+        self.peer.set_state(state, self.shared.clock.wall());
+        let channel = self.channels.first();
+        let address = channel.map(|channel| channel.connection.peer_addr().to_string());
+        self.peer.set_link(address, channel.and_then(Channel::rtt));
+    }
+
+    /// Closes every channel with a word.
+    fn farewell(&mut self, code: Code) {
+        self.dials.abort_all();
+        self.peer.sweep(self.now(), true);
+        for mut channel in self.channels.drain(..) {
+            channel.connection.queue(&Frame::Close { code });
+            let cx = &mut Context::from_waker(std::task::Waker::noop());
+            let _ = channel.connection.poll_flush(cx);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What we say about ourselves and the realm: our record, and revocations.
+
+use std::sync::Arc;
+
+use cloak_identity::{Registrar, RevocationList};
+use cloak_wire::{Code, PeerFrame, Serials};
+
+use crate::directory::Learning;
+use crate::peer::{Peer, PeerCommand};
+use crate::registry::Command;
+use crate::shared::Shared;
+use crate::sync::read;
+
+impl Shared {
+    /// Signs a new record of ourselves and passes it to every linked peer.
+    pub(crate) fn publish(self: &Arc<Self>) {
+        let preference = read(&self.config).device.preference;
+        let (locators, ports) = (self.locators.current(), self.services.ports());
+        let now = self.clock.wall();
+        let made = self.directory.publish(&self.home, locators, ports, preference, now);
+        let sentence = made
+            .as_ref()
+            .err()
+            .map(|error| format!("other devices cannot learn where this one is: {error}"));
+        self.warn("record", sentence);
+        if let Ok(record) = made {
+            self.persist_directory();
+            self.gossip(&record, None);
+        }
+    }
+
+    /// Writes the known records to the store, off the async threads. That it cannot is said, and
+    /// costs nothing but a slower start.
+    pub(crate) fn persist_directory(self: &Arc<Self>) {
+        let shared = Arc::clone(self);
+        self.tasks.spawn_blocking(move || {
+            let saved = shared.directory.save(&shared.home);
+            shared.storage_result(&saved);
+        });
+    }
+
+    /// Says that the disk fails, or works again.
+    pub(crate) fn storage_result<T, E: std::fmt::Display>(&self, result: &Result<T, E>) {
+        let sentence = result.as_ref().err().map(|error| {
+            format!(
+                "the home cannot be written ({error}); the gateway goes on serving: free some \
+                     disk space, or restarts will not know what changed since"
+            )
+        });
+        self.warn("storage", sentence);
+    }
+
+    /// Takes a binding over, and passes it on when it is news.
+    ///
+    /// # Errors
+    /// A record that nobody could have signed in good faith.
+    pub(crate) fn learn(
+        self: &Arc<Self>,
+        record: &[u8],
+        from: Option<cloak_base::DeviceId>,
+    ) -> Result<(), Code> {
+        match self.directory.learn(&self.home, record, self.clock.wall()) {
+            Ok(Learning::Known) => {}
+            Ok(Learning::News(learned)) => {
+                let peer = self.peer(learned.device);
+                peer.identify(learned.device_name, learned.entity_name, learned.entity);
+                peer.tell(PeerCommand::Rebound);
+                self.persist_directory();
+                self.gossip(record, from);
+            }
+            Ok(Learning::Conflict(epoch)) => {
+                self.warn(
+                    "restored",
+                    Some(format!(
+                        "a record of this device with epoch {} was found that this home never \
+                         made: the home was restored from a copy, or a copy of it runs elsewhere",
+                        epoch.0
+                    )),
+                );
+                self.publish();
+            }
+            Err(cloak_identity::BindingError::Decode(_)) => return Err(Code::Malformed),
+            // Revoked or expired since: whoever passed it on may not know.
+            Err(error) => tracing::debug!(%error, "a record does not count"),
+        }
+        Ok(())
+    }
+
+    /// Passes a record on to every linked peer but the one it came from.
+    pub(crate) fn gossip(&self, record: &[u8], from: Option<cloak_base::DeviceId>) {
+        for peer in self.all_peers() {
+            if Some(peer.device()) != from && peer.is_linked() {
+                peer.tell(PeerCommand::Send(PeerFrame::Binding { record: record.to_vec().into() }));
+            }
+        }
+    }
+
+    /// The serials of the revocation lists we hold: the realm's, and those of our own entity.
+    pub(crate) fn serials(&self) -> Serials {
+        self.serials_for(self.home.entity())
+    }
+
+    fn serials_for(&self, entity: cloak_base::EntityId) -> Serials {
+        let trust = self.home.trust();
+        Serials {
+            realm: trust.revocations.realm_serial(),
+            entity: trust.revocations.entity_serial(entity),
+        }
+    }
+
+    /// Asks for what the peer knows of revocations and we do not. Its `entity` serial is that of
+    /// its own entity.
+    pub(crate) fn catch_up(&self, peer: &Peer, theirs: Serials) {
+        let Some(entity) = peer.entity() else { return };
+        let ours = self.serials_for(entity);
+        if theirs.realm > ours.realm || theirs.entity != ours.entity {
+            peer.tell(PeerCommand::Send(PeerFrame::FetchRevocations(ours)));
+        }
+    }
+
+    /// Sends the realm's list where ours is newer, and the lists of our own entity.
+    pub(crate) fn send_revocations(&self, peer: &Peer, theirs: Serials) {
+        let trust = self.home.trust();
+        let realm = trust.revocations.realm_list();
+        let realm = realm.filter(|_| trust.revocations.realm_serial() > theirs.realm);
+        let own = trust.revocations.entity_lists(self.home.entity());
+        for list in realm.into_iter().chain(own) {
+            let list = list.encode().into();
+            peer.tell(PeerCommand::Send(PeerFrame::Revocations { list }));
+        }
+    }
+
+    /// Merges a revocation list, passes it on when it is news, and ends what it ends.
+    ///
+    /// # Errors
+    /// Something that is no list.
+    pub(crate) fn adopt_revocations(self: &Arc<Self>, bytes: &[u8]) -> Result<(), Code> {
+        let list = RevocationList::decode(bytes).map_err(|_| Code::Malformed)?;
+        let now = self.clock.wall();
+        let merged = self.home.change(|trust, _| {
+            // A list that does not count changes nothing.
+            Ok::<_, crate::store::StoreError>(
+                trust.revocations.merge(list, &trust.realm.clone(), now).unwrap_or(false),
+            )
+        });
+        self.storage_result(&merged);
+        if merged.unwrap_or(false) {
+            self.revocations_changed(bytes);
+        }
+        Ok(())
+    }
+
+    /// Passes a list on that is new here, and ends what it ends.
+    pub(crate) fn revocations_changed(self: &Arc<Self>, bytes: &[u8]) {
+        for peer in self.all_peers() {
+            let list = bytes.to_vec().into();
+            peer.tell(PeerCommand::Send(PeerFrame::Revocations { list }));
+        }
+        self.dismiss_revoked();
+    }
+
+    /// Ends the channels, lanes and sessions of every peer that was revoked.
+    pub(crate) fn dismiss_revoked(self: &Arc<Self>) {
+        let trust = self.home.trust();
+        let revoked = |peer: &Arc<Peer>| {
+            peer.entity().is_some_and(|entity| {
+                trust.revocations.is_revoked(entity)
+                    || trust.revocations.is_device_revoked(entity, peer.device())
+            })
+        };
+        let dismissed: Vec<_> = self.all_peers().into_iter().filter(revoked).collect();
+        drop(trust);
+        for peer in dismissed {
+            for session in self.sessions.of(peer.device()) {
+                let _ = session.inbox.try_send(Command::Close(Code::Revoked));
+            }
+            peer.tell(PeerCommand::Dismiss(Code::Revoked));
+        }
+        self.directory.sweep(&self.home, self.clock.wall());
+    }
+
+    /// As a registrar, gives a linked peer a longer membership.
+    pub(crate) fn renew(&self, peer: &Peer, membership: &[u8]) -> Result<Vec<u8>, Code> {
+        let present =
+            cloak_identity::MembershipChain::decode(membership).map_err(|_| Code::Malformed)?;
+        if peer.entity() != Some(present.membership.entity) {
+            return Err(Code::Unauthenticated);
+        }
+        let now = self.clock.wall();
+        let renewed = self.home.change(|trust, keys| {
+            let delegation = trust.delegation.clone().ok_or(RenewError::NotARegistrar)?;
+            let realm = trust.realm.clone();
+            let registrar = Registrar::new(&realm, &keys.device, &delegation, now)
+                .map_err(|_| RenewError::NotARegistrar)?;
+            registrar
+                .renew(now, &present, &mut trust.roster, &trust.revocations)
+                .map_err(|_| RenewError::Refused)
+        });
+        match renewed {
+            Ok(chain) => Ok(chain.encode()),
+            Err(RenewError::NotARegistrar | RenewError::Refused) => Err(Code::NotAllowed),
+            Err(RenewError::Store(_)) => Err(Code::StorageFailed),
+        }
+    }
+
+    /// Takes a renewed membership of ours over.
+    pub(crate) fn renewed(self: &Arc<Self>, membership: &[u8]) {
+        let Ok(chain) = cloak_identity::MembershipChain::decode(membership) else { return };
+        let now = self.clock.wall();
+        let renewed = {
+            let trust = self.home.trust();
+            trust.credentials.renewed(&trust.realm, chain, &trust.revocations, now)
+        };
+        let Ok(credentials) = renewed else { return };
+        if credentials.membership().expires() <= self.home.membership_expires() {
+            return;
+        }
+        let adopted = self.home.adopt(credentials);
+        self.storage_result(&adopted);
+        self.publish();
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RenewError {
+    #[error("this device is no registrar")]
+    NotARegistrar,
+    #[error("the membership cannot be renewed")]
+    Refused,
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}

@@ -1,0 +1,243 @@
+//! The sessions of this gateway: who they belong to, how to reach the task that drives each, and
+//! what `sessions` shows of them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cloak_base::{DeviceId, Instant, SessionId, UnixTime};
+use cloak_session::{Role, Snapshot};
+use cloak_wire::{Code, SessionFrame, Target};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use std::sync::Mutex;
+use tokio::sync::mpsc;
+
+use crate::lane::Lane;
+use crate::peer::Peer;
+use crate::sync::lock;
+use crate::view::{SessionState, SessionView};
+
+/// Commands that may wait for one session. They are rare, and lanes that find the queue full are
+/// dropped: the end that offered one tries again.
+pub(crate) const INBOX_MAX: usize = 16;
+/// Ended sessions that stay listed, oldest dropped first.
+const ENDED_MAX: usize = 1024;
+/// How long an ended session with an error stays listed.
+const ENDED_LISTED: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// What the rest of the node may ask of a session's task.
+pub(crate) enum Command {
+    /// A lane to ride, with the frame that came first on it when the peer chose it.
+    Lane(Box<Lane>, Option<SessionFrame>),
+    /// The transport may be dead: probe it.
+    Suspect(cloak_session::Suspicion),
+    /// Addresses or routes changed: a lane that no longer leaves from its own address is suspect.
+    NetworkChanged,
+    /// The peer's present run.
+    PeerIncarnation(cloak_base::Incarnation),
+    /// End the session.
+    Close(Code),
+    /// Drop the lane as a fault would.
+    Cut,
+    /// The ledger is over its high-water mark.
+    Shed,
+}
+
+/// A session as the rest of the node knows it.
+pub(crate) struct SessionHandle {
+    pub(crate) id: SessionId,
+    pub(crate) role: Role,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) target: Target,
+    pub(crate) opened_at: UnixTime,
+    pub(crate) inbox: mpsc::Sender<Command>,
+    shown: Mutex<Shown>,
+}
+
+/// What changes of a session while it lives.
+#[derive(Clone)]
+struct Shown {
+    snapshot: Option<Snapshot>,
+    application: String,
+}
+
+impl SessionHandle {
+    /// A handle and the queue its task reads.
+    pub(crate) fn new(
+        id: SessionId,
+        role: Role,
+        peer: Arc<Peer>,
+        target: Target,
+        opened_at: UnixTime,
+        application: String,
+    ) -> (Arc<Self>, mpsc::Receiver<Command>) {
+        let (inbox, commands) = mpsc::channel(INBOX_MAX);
+        let shown = Mutex::new(Shown { snapshot: None, application });
+        (Arc::new(Self { id, role, peer, target, opened_at, inbox, shown }), commands)
+    }
+
+    /// Called by the session's task whenever something visible changed.
+    pub(crate) fn show(&self, snapshot: Snapshot) {
+        lock(&self.shown).snapshot = Some(snapshot);
+    }
+
+    /// The backend or proxy client that the session serves.
+    pub(crate) fn set_application(&self, application: String) {
+        lock(&self.shown).application = application;
+    }
+
+    /// The last snapshot.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        lock(&self.shown).snapshot
+    }
+
+    fn view(&self, now: Instant, wall: UnixTime) -> Option<SessionView> {
+        let Shown { snapshot, application } = lock(&self.shown).clone();
+        let snapshot = snapshot?;
+        let state = state(&snapshot);
+        let suspended = state == SessionState::Suspended;
+        let age = now.since(snapshot.since).as_secs();
+        Some(SessionView {
+            id: self.id.to_string(),
+            state,
+            state_since: UnixTime(wall.0.saturating_sub(age)).to_string(),
+            reason: snapshot.reason.map(|code| code.as_str().to_owned()),
+            missing_side: suspended.then(|| "peer".to_owned()),
+            role: match self.role {
+                Role::Initiator => "initiator".to_owned(),
+                Role::Responder => "responder".to_owned(),
+            },
+            peer: self.peer.entity_name(),
+            peer_device: self.peer.name(),
+            port: port(&self.target),
+            lane: snapshot.lane.map(|_| "direct".to_owned()),
+            opened_at: self.opened_at.to_string(),
+            resumes: snapshot.resumes,
+            bytes_sent: snapshot.sent,
+            bytes_received: snapshot.delivered,
+            bytes_held: snapshot.held,
+            rtt_ms: snapshot.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
+            application,
+        })
+    }
+}
+
+fn state(snapshot: &Snapshot) -> SessionState {
+    use cloak_session::State;
+    match snapshot.state {
+        State::Opening => SessionState::Opening,
+        State::Live => SessionState::Live,
+        State::Suspended => SessionState::Suspended,
+        State::Held => SessionState::Held,
+        State::Closing | State::Closed => SessionState::Closing,
+        State::Lost => SessionState::Lost,
+    }
+}
+
+fn port(target: &Target) -> u16 {
+    match target {
+        Target::Service(port) | Target::Host(_, port) => *port,
+    }
+}
+
+/// Why a session could not be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is one with this id already.
+    Exists,
+    /// The peer has as many as it may have.
+    Full,
+}
+
+/// All sessions that have not ended, and for a while those that ended with an error. Keyed by the
+/// peer's device as well, so that nobody can name another's session.
+#[derive(Default)]
+pub(crate) struct Registry {
+    sessions: DashMap<(DeviceId, SessionId), Arc<SessionHandle>>,
+    per_peer: DashMap<DeviceId, AtomicUsize>,
+    ended: Mutex<VecDeque<(Instant, SessionView)>>,
+}
+
+impl Registry {
+    /// Enters a session.
+    pub(crate) fn insert(
+        &self,
+        handle: Arc<SessionHandle>,
+        peer_max: usize,
+    ) -> Result<(), Refusal> {
+        let peer = handle.peer.device();
+        if self.count(peer) >= peer_max {
+            return Err(Refusal::Full);
+        }
+        match self.sessions.entry((peer, handle.id)) {
+            Entry::Occupied(_) => return Err(Refusal::Exists),
+            Entry::Vacant(entry) => entry.insert(handle),
+        };
+        self.per_peer.entry(peer).or_default().fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The session with this id whose other end is this device.
+    pub(crate) fn get(&self, peer: DeviceId, id: SessionId) -> Option<Arc<SessionHandle>> {
+        self.sessions.get(&(peer, id)).map(|entry| Arc::clone(&entry))
+    }
+
+    /// Sessions with this device.
+    pub(crate) fn count(&self, peer: DeviceId) -> usize {
+        self.per_peer.get(&peer).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Takes a session out; one that was lost stays listed for an hour.
+    pub(crate) fn remove(&self, handle: &SessionHandle, now: Instant, wall: UnixTime) {
+        let peer = handle.peer.device();
+        if self.sessions.remove(&(peer, handle.id)).is_none() {
+            return;
+        }
+        if let Some(count) = self.per_peer.get(&peer) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        let Some(view) = handle.view(now, wall) else { return };
+        if view.state == SessionState::Lost {
+            let mut ended = lock(&self.ended);
+            ended.push_back((now, view));
+            while ended.len() > ENDED_MAX {
+                ended.pop_front();
+            }
+        }
+    }
+
+    /// Every live session, in no particular order.
+    pub(crate) fn all(&self) -> Vec<Arc<SessionHandle>> {
+        self.sessions.iter().map(|entry| Arc::clone(&entry)).collect()
+    }
+
+    /// The live sessions with this device.
+    pub(crate) fn of(&self, peer: DeviceId) -> Vec<Arc<SessionHandle>> {
+        self.sessions
+            .iter()
+            .filter(|entry| entry.key().0 == peer)
+            .map(|entry| Arc::clone(&entry))
+            .collect()
+    }
+
+    /// Rows of `cloak sessions`, oldest first.
+    pub(crate) fn views(&self, now: Instant, wall: UnixTime) -> Vec<SessionView> {
+        let mut rows: Vec<_> =
+            self.all().iter().filter_map(|handle| handle.view(now, wall)).collect();
+        let mut ended = lock(&self.ended);
+        while ended.front().is_some_and(|(since, _)| now.since(*since) > ENDED_LISTED) {
+            ended.pop_front();
+        }
+        rows.extend(ended.iter().map(|(_, view)| view.clone()));
+        rows.sort_by(|a, b| (&a.opened_at, &a.id).cmp(&(&b.opened_at, &b.id)));
+        rows
+    }
+
+    /// The live sessions whose id begins with `prefix`.
+    pub(crate) fn find(&self, prefix: &str) -> Vec<Arc<SessionHandle>> {
+        let mut found = self.all();
+        found.retain(|handle| handle.id.to_string().starts_with(prefix));
+        found
+    }
+}

@@ -1,0 +1,213 @@
+//! What the tasks of a node share. Nothing here is held across an `.await`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use cloak_base::{DeviceId, Incarnation, Instant, Rng, SessionId};
+use cloak_session::{LaneId, Ledger, Tombstone, Tombstones};
+use cloak_transport::{
+    Clock, Connection, RACE_STAGGER, RaceError, SocketOptions, Tls, race, source_for,
+};
+use cloak_wire::{Code, Hello, SessionFrame};
+use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Incoming, ServiceTable};
+use crate::config::NodeConfig;
+use crate::directory::Directory;
+use crate::home::Home;
+use crate::lane::{Lane, Opener};
+use crate::locators::OwnLocators;
+use crate::peer::{Peer, PeerCommand};
+use crate::registry::{Command, Registry};
+use crate::sync::lock;
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tls: Tls,
+    pub(crate) socket_options: SocketOptions,
+    pub(crate) config: RwLock<NodeConfig>,
+    pub(crate) home: Home,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) directory: Directory,
+    pub(crate) locators: OwnLocators,
+    pub(crate) sessions: Registry,
+    pub(crate) peers: DashMap<DeviceId, Arc<Peer>>,
+    pub(crate) ledger: Ledger,
+    pub(crate) services: Arc<dyn ServiceTable>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) started_at: Instant,
+    pub(crate) spilled: AtomicU64,
+    /// What an operator should know, at most one sentence per kind.
+    pub(crate) warnings: Mutex<std::collections::BTreeMap<&'static str, String>>,
+    tombstones: Mutex<Tombstones<(DeviceId, SessionId)>>,
+    lanes: AtomicU64,
+    rng: Mutex<Rng>,
+}
+
+/// What [`Shared::new`] is made of.
+pub(crate) struct Parts {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tls: Tls,
+    pub(crate) config: NodeConfig,
+    pub(crate) home: Home,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) directory: Directory,
+    pub(crate) locators: OwnLocators,
+    pub(crate) services: Arc<dyn ServiceTable>,
+    pub(crate) rng: Rng,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let linger = parts.config.session.linger;
+        Self {
+            started_at: parts.clock.now(),
+            ledger: Ledger::new(parts.config.memory.max.0),
+            clock: parts.clock,
+            tls: parts.tls,
+            socket_options: SocketOptions::default(),
+            config: RwLock::new(parts.config),
+            home: parts.home,
+            incarnation: parts.incarnation,
+            directory: parts.directory,
+            locators: parts.locators,
+            sessions: Registry::default(),
+            peers: DashMap::new(),
+            services: parts.services,
+            tasks: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+            spilled: AtomicU64::new(0),
+            warnings: Mutex::default(),
+            tombstones: Mutex::new(Tombstones::new(linger)),
+            lanes: AtomicU64::new(0),
+            rng: Mutex::new(parts.rng),
+        }
+    }
+
+    pub(crate) fn next_lane_id(&self) -> LaneId {
+        LaneId(self.lanes.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn random_u64(&self) -> u64 {
+        lock(&self.rng).next_u64()
+    }
+
+    pub(crate) fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        lock(&self.rng).bytes()
+    }
+
+    pub(crate) fn split_rng(&self) -> Rng {
+        lock(&self.rng).split()
+    }
+
+    /// Says or takes back what an operator should know.
+    pub(crate) fn warn(&self, kind: &'static str, sentence: Option<String>) {
+        let mut warnings = lock(&self.warnings);
+        match sentence {
+            None => {
+                warnings.remove(kind);
+            }
+            Some(sentence) => {
+                if warnings.insert(kind, sentence.clone()).is_none() {
+                    tracing::warn!(kind, "{sentence}");
+                }
+            }
+        }
+    }
+
+    /// The peer with this device, made when there is none.
+    pub(crate) fn peer(self: &Arc<Self>, device: DeviceId) -> Arc<Peer> {
+        let entry = self.peers.entry(device);
+        Arc::clone(&entry.or_insert_with(|| Peer::start(self, device)))
+    }
+
+    /// Every peer.
+    pub(crate) fn all_peers(&self) -> Vec<Arc<Peer>> {
+        self.peers.iter().map(|entry| Arc::clone(&entry)).collect()
+    }
+
+    /// Tells every peer's task.
+    pub(crate) fn tell_peers(&self, command: impl Fn() -> PeerCommand) {
+        for peer in self.all_peers() {
+            peer.tell(command());
+        }
+    }
+
+    /// Gives a lane that is free of its session back to whoever opens sessions on it.
+    pub(crate) fn release(self: &Arc<Self>, lane: Lane) {
+        match lane.opener {
+            Opener::Local => self.hand_out(lane),
+            Opener::Peer => {
+                self.tasks.spawn(crate::accept::serve_lane(Arc::clone(self), lane));
+            }
+        }
+    }
+
+    /// Gives a lane to the session that has waited longest for one, or to the pool.
+    pub(crate) fn hand_out(&self, lane: Lane) {
+        let peer = Arc::clone(&lane.peer);
+        let mut command = Command::Lane(Box::new(lane), None);
+        while let Some(session) = peer.next_waiting() {
+            let Some(handle) = self.sessions.get(peer.device(), session) else { continue };
+            match handle.inbox.try_send(command) {
+                Ok(()) => return,
+                Err(refused) => command = refused.into_inner(),
+            }
+        }
+        if let Command::Lane(lane, _) = command {
+            peer.keep(*lane, self.clock.now());
+        }
+    }
+
+    /// Where a device may be dialled, best first.
+    pub(crate) fn locators_of(&self, device: DeviceId) -> Vec<SocketAddr> {
+        self.directory.locators(device, &self.locators.policy())
+    }
+
+    /// Dials a device at all its locators, staggered.
+    pub(crate) async fn race(&self, device: DeviceId) -> Result<Connection, RaceError> {
+        let locators = self.locators_of(device);
+        race(&locators, &self.tls, Some(device), &self.socket_options, RACE_STAGGER).await
+    }
+
+    /// Whether the kernel would still send from the address that a connection is bound to.
+    pub(crate) fn is_route_unchanged(&self, connection: &Connection) -> bool {
+        let source: Option<IpAddr> = source_for(connection.peer_addr());
+        source == Some(connection.local_addr().ip().to_canonical())
+    }
+
+    /// Remembers how a session ended, for peers that ask later.
+    pub(crate) fn bury(&self, now: Instant, peer: DeviceId, id: SessionId, end: Tombstone) {
+        lock(&self.tombstones).insert(now, (peer, id), end);
+    }
+
+    /// The answer to a `Resume` of a session that is not here.
+    pub(crate) fn epitaph(&self, now: Instant, peer: DeviceId, id: SessionId) -> SessionFrame {
+        lock(&self.tombstones).answer(now, &(peer, id), id)
+    }
+
+    /// Asks the services whether the peer may have this session, now.
+    pub(crate) fn authorise(&self, incoming: &Incoming) -> Result<(), Code> {
+        self.services.authorise(incoming)
+    }
+
+    /// A peer's channel is up: it is asked whether it can reach us.
+    pub(crate) fn linked(self: &Arc<Self>, peer: &Arc<Peer>, hello: &Hello) {
+        self.confirm_locators(peer, hello.observed);
+    }
+
+    /// Tells a peer's sessions when its gateway is another run than the one they know.
+    pub(crate) fn note_incarnation(&self, peer: &Peer, incarnation: Incarnation) {
+        if !peer.incarnated(incarnation) {
+            return;
+        }
+        for session in self.sessions.of(peer.device()) {
+            let _ = session.inbox.try_send(Command::PeerIncarnation(incarnation));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a device knows of its realm and of its own standing in it; kept in the store.
+
+use cloak_base::UnixTime;
+use cloak_identity::{
+    Credentials, Delegation, Invitations, Realm, RevocationList, RevocationLists, Roster, Signed,
+};
+
+use crate::store::{Store, StoreError};
+
+/// See the module.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Trust {
+    pub(crate) realm: Realm,
+    pub(crate) credentials: Credentials,
+    /// Makes this device a registrar.
+    pub(crate) delegation: Option<Signed<Delegation>>,
+    pub(crate) revocations: RevocationLists,
+    pub(crate) roster: Roster,
+    pub(crate) invitations: Invitations,
+}
+
+impl Trust {
+    pub(crate) fn new(realm: Realm, credentials: Credentials) -> Self {
+        Self {
+            realm,
+            credentials,
+            delegation: None,
+            revocations: RevocationLists::default(),
+            roster: Roster::default(),
+            invitations: Invitations::default(),
+        }
+    }
+
+    /// Enters ourselves into the roster.
+    pub(crate) fn note_own(&mut self, now: UnixTime) {
+        let (membership, device) = (self.credentials.membership(), self.credentials.device());
+        self.roster.note_member(now, membership, &self.revocations);
+        self.roster.note_device(now, &device.certificate, &self.revocations);
+    }
+
+    /// `alice.cloak`.
+    pub(crate) fn entity_name(&self) -> String {
+        let name = &self.credentials.membership().membership.name;
+        format!("{}.cloak", name.as_str())
+    }
+
+    /// `laptop.alice.cloak`.
+    pub(crate) fn device_name(&self) -> String {
+        let label = &self.credentials.device().certificate.label;
+        format!("{}.{}", label.as_str(), self.entity_name())
+    }
+
+    /// Writes everything, in one commit.
+    pub(crate) fn save(&self, store: &Store) -> Result<(), StoreError> {
+        let lists: Vec<_> = self.revocations.iter().collect();
+        let lists = minicbor::to_vec(&lists).expect("invariant: encoding into memory cannot fail");
+        let delegation = self.delegation.as_ref().map(Signed::encode).unwrap_or_default();
+        store.put(&[
+            ("realm", &self.realm.encode()),
+            ("credentials", &self.credentials.encode()),
+            ("delegation", &delegation),
+            ("revocations", &lists),
+            ("roster", &self.roster.encode()),
+            ("invitations", &self.invitations.encode()),
+        ])
+    }
+
+    /// Reads everything; `None` when the store does not hold it.
+    pub(crate) fn load(store: &Store) -> Result<Option<Self>, StoreError> {
+        let get = |key| store.get(key);
+        let (Some(realm), Some(credentials)) = (get("realm")?, get("credentials")?) else {
+            return Ok(None);
+        };
+        let (delegation, roster) = (get("delegation")?, get("roster")?);
+        let (lists, invitations) = (get("revocations")?, get("invitations")?);
+        let read = || {
+            let realm = Realm::decode(&realm).ok()?;
+            let mut trust = Self::new(realm, Credentials::decode(&credentials).ok()?);
+            trust.delegation = match delegation.unwrap_or_default() {
+                none if none.is_empty() => None,
+                bytes => Some(Signed::decode(&bytes).ok()?),
+            };
+            trust.roster = Roster::decode(&roster?).ok()?;
+            trust.invitations = Invitations::decode(&invitations?).ok()?;
+            for list in minicbor::decode::<Vec<RevocationList>>(&lists?).ok()? {
+                // It was merged once; that it no longer counts is no reason to lose the rest.
+                let _ = trust.revocations.merge(list, &trust.realm, UnixTime::default());
+            }
+            Some(trust)
+        };
+        Ok(read())
+    }
+}

@@ -1,0 +1,78 @@
+//! The node's slow clockwork: records refreshed, memberships renewed, expired things dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloak_wire::PeerFrame;
+
+use crate::peer::PeerCommand;
+use crate::registry::Command;
+use crate::shared::Shared;
+
+/// How often the rest is looked at.
+const EVERY: Duration = Duration::from_secs(5);
+/// Our record is published anew after this long; it lives for an hour.
+const REFRESH_EVERY: Duration = Duration::from_secs(1200);
+/// Sessions told to shed in one round, while the ledger is over its high-water mark.
+const SHED_MAX: usize = 64;
+/// A membership that ends this soon is worth a warning.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut published = shared.clock.now();
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let now = shared.clock.now();
+        if now.since(published) >= REFRESH_EVERY {
+            published = now;
+            shared.publish();
+        }
+        shared.renew_membership();
+        shared.dismiss_revoked();
+        relieve(&shared);
+    }
+}
+
+/// Asks the sessions that hold most to let go of bytes their peers still have.
+fn relieve(shared: &Shared) {
+    if !shared.ledger.is_over_high_water() {
+        return;
+    }
+    let mut sessions: Vec<_> = shared
+        .sessions
+        .all()
+        .into_iter()
+        .filter_map(|session| Some((session.snapshot()?.held, session)))
+        .collect();
+    sessions.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
+    for (_, session) in sessions.into_iter().take(SHED_MAX) {
+        let _ = session.inbox.try_send(Command::Shed);
+    }
+}
+
+impl Shared {
+    /// From half of our membership's life on, asks linked peers for a longer one; says so when it
+    /// comes to its end.
+    fn renew_membership(&self) {
+        let wall = self.clock.wall();
+        let left = self.home.membership_expires().since(wall);
+        self.warn(
+            "membership",
+            (left < EXPIRY_WARNING).then(|| {
+                format!(
+                    "our membership expires at {}; link to a registrar of the realm to renew it",
+                    self.home.membership_expires()
+                )
+            }),
+        );
+        let Some(membership) = self.home.membership_to_renew(wall) else { return };
+        for peer in self.all_peers().into_iter().filter(|peer| peer.is_linked()) {
+            let frame = PeerFrame::Renew { membership: membership.clone().into() };
+            peer.tell(PeerCommand::Send(frame));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Nodes on loopback, in one process: joining, linking, sessions, and what faults do to them.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test ends where it fails")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait on real deadlines, and end with their runtime"
+)]
+
+mod realm;
+mod sessions;
+mod sleep;

@@ -1,0 +1,135 @@
+//! A realm of nodes on loopback, and a service to talk to.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cloak_node::{
+    Application, Backend, BoxFuture, Code, Home, Incoming, InitNames, InviteKind, InviteRequest,
+    Node, NodeConfig, OpenRequest, Opener, ServiceTable,
+};
+use cloak_transport::{Clock, SystemClock};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+/// Port of the service that returns what it gets.
+pub const ECHO: u16 = 7;
+/// Port of a service that admits nobody.
+pub const FORBIDDEN: u16 = 13;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Echoes on [`ECHO`], refuses everything else.
+pub struct Echo;
+
+impl ServiceTable for Echo {
+    fn authorise(&self, incoming: &Incoming) -> Result<(), Code> {
+        match incoming.target {
+            cloak_node::Target::Service(ECHO) => Ok(()),
+            cloak_node::Target::Service(FORBIDDEN) => Err(Code::NotAllowed),
+            _ => Err(Code::NoService),
+        }
+    }
+
+    fn connect(&self, _: Incoming) -> BoxFuture<'_, Result<Backend, Code>> {
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        tokio::task::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(there);
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+            let _ = write.shutdown().await;
+        });
+        Box::pin(async move { Ok((Box::new(here) as Box<dyn Application>, "echo".to_owned())) })
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        vec![ECHO, FORBIDDEN]
+    }
+}
+
+/// A node and its home.
+pub struct Member {
+    pub node: Node,
+    pub dir: TempDir,
+}
+
+pub fn config() -> NodeConfig {
+    let mut config = NodeConfig::default();
+    config.overlay.listen = vec!["127.0.0.1:0".parse().unwrap()];
+    config
+}
+
+pub async fn start(dir: TempDir, home: Home, clock: Arc<dyn Clock>) -> Member {
+    let node = Node::start(home, config(), Arc::new(Echo), clock).await.unwrap();
+    Member { node, dir }
+}
+
+pub async fn found(name: &str, clock: Arc<dyn Clock>) -> Member {
+    log();
+    let dir = tempfile::tempdir().unwrap();
+    let names =
+        InitNames { name: name.to_owned(), realm: "test".to_owned(), device: "first".to_owned() };
+    let home = Home::init(&dir.path().join("home"), names, &SystemClock).unwrap();
+    start(dir, home, clock).await
+}
+
+pub async fn join(inviter: &Node, name: &str, clock: Arc<dyn Clock>) -> Member {
+    let request = InviteRequest {
+        kind: InviteKind::Member,
+        name: Some(name.to_owned()),
+        ttl: Duration::from_secs(60),
+    };
+    let invitation = inviter.invite(request).await.unwrap().invitation;
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let home = Home::join(&home, &invitation, None, "device", &SystemClock).await.unwrap();
+    start(dir, home, clock).await
+}
+
+/// Waits until `condition` gives something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Opens a session to the echo service of `name`, once the name is known.
+pub async fn open(node: &Node, name: &str) -> DuplexStream {
+    let request =
+        || OpenRequest { name: name.to_owned(), port: ECHO, application: "test".to_owned() };
+    let opened = eventually("the session opens", || async {
+        match node.open(request()).await {
+            Ok(opened) => Some(opened),
+            Err(Code::UnknownName | Code::PeerUnreachable) => None,
+            Err(code) => panic!("{code}"),
+        }
+    })
+    .await;
+    let (here, there) = tokio::io::duplex(64 * 1024);
+    opened.attach(Box::new(there));
+    here
+}
+
+/// Sends `bytes` and reads them back.
+pub async fn echo(stream: &mut DuplexStream, bytes: &[u8]) {
+    stream.write_all(bytes).await.unwrap();
+    let mut back = vec![0; bytes.len()];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut back)).await.unwrap().unwrap();
+    assert_eq!(back, bytes);
+}
+
+/// Shows what the nodes log, with `RUST_LOG`.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
+
+pub fn system() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}

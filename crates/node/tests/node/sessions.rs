@@ -1,0 +1,111 @@
+//! Sessions between nodes, undisturbed and cut.
+
+use cloak_node::{Code, OpenRequest, Opener, SessionState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::realm::{FORBIDDEN, echo, eventually, found, join, open, system};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_carries_bytes_both_ways_and_ends_cleanly() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let mut stream = open(&bob.node, "alice.cloak").await;
+    echo(&mut stream, b"hello").await;
+    echo(&mut stream, &vec![7; 1_000_000][..30_000]).await;
+    stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+    eventually("both ends forget the session", || async {
+        (bob.node.sessions().is_empty() && alice.node.sessions().is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_survive_cut_lanes_exactly_once_and_in_order() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let stream = open(&bob.node, "alice.cloak").await;
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sent: Vec<u8> =
+        (0..8_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let expected = sent.clone();
+    let writer = tokio::task::spawn(async move {
+        for piece in sent.chunks(100_000) {
+            write.write_all(piece).await.unwrap();
+        }
+        write.shutdown().await.unwrap();
+    });
+    let cutter = {
+        let node = bob.node.clone();
+        tokio::task::spawn(async move {
+            for _ in 0..20 {
+                node.cut_lanes();
+                tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+            }
+        })
+    };
+    let mut received = Vec::new();
+    read.read_to_end(&mut received).await.unwrap();
+    writer.await.unwrap();
+    cutter.await.unwrap();
+    assert!(received == expected, "{} of {} bytes", received.len(), expected.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_have_their_codes() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    open(&bob.node, "alice.cloak").await;
+    let code = async |name: &str, port| {
+        let request = OpenRequest { name: name.to_owned(), port, application: String::new() };
+        bob.node.open(request).await.err()
+    };
+    assert_eq!(code("alice.cloak", FORBIDDEN).await, Some(Code::NotAllowed));
+    assert_eq!(code("alice.cloak", 99).await, Some(Code::NoService));
+    assert_eq!(code("nobody.cloak", 80).await, Some(Code::UnknownName));
+    assert_eq!(code("no body.cloak", 80).await, Some(Code::BadName));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_were_invited_by_a_third_find_each_other() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let carol = join(&alice.node, "carol", system()).await;
+    let mut stream = open(&carol.node, "bob.cloak").await;
+    alice.node.shutdown().await;
+    echo(&mut stream, b"without the third").await;
+    drop(stream);
+    assert_eq!(bob.node.peers().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_rebooted_is_told() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let mut stream = open(&bob.node, "alice.cloak").await;
+    echo(&mut stream, b"before").await;
+    // A node on port 0 comes back at another address: it has to know where its peers are.
+    eventually("both have each other's record", || async {
+        let knows =
+            |node: &cloak_node::Node, name: &str| node.names().iter().any(|row| row.name == name);
+        (knows(&alice.node, "bob.cloak") && knows(&bob.node, "alice.cloak")).then_some(())
+    })
+    .await;
+    let dir = alice.dir.path().join("home");
+    alice.node.shutdown().await;
+    drop(alice.node);
+    let home = eventually("the home is free", || async { cloak_node::Home::open(&dir).ok() }).await;
+    let again = crate::realm::start(alice.dir, home, system()).await;
+    let mut rest = Vec::new();
+    let read =
+        tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut rest));
+    let _ = read.await.expect("the application is told");
+    let lost = eventually("the session is shown as lost", || async {
+        bob.node.sessions().into_iter().find(|row| row.state == SessionState::Lost)
+    })
+    .await;
+    assert_eq!(lost.reason.as_deref(), Some("peer-restarted"));
+    drop(again);
+}
