@@ -185,10 +185,13 @@ impl Connection {
             if count == 0 {
                 return to.shutdown().await;
             }
-            mode.write(&buffer[..count], &mut to).await?;
+            // Counted first: who has received a byte finds it counted.
             self.shared.count(direction, count);
             if direction == Direction::Down {
                 self.landed();
+            }
+            mode.write(&buffer[..count], &mut to).await?;
+            if direction == Direction::Down {
                 passed.take().iter().for_each(|first| first.notify_one());
             }
         }
