@@ -47,9 +47,11 @@ pub(crate) fn copy(Stream { socket, early }: Stream) -> Result<(), Failure> {
     let sender = socket.try_clone()?;
     // Not joined: where the far side has gone altogether, nothing may ever come from stdin.
     thread::spawn(move || send(&sender));
-    receive(&socket, &early)?;
-    wait_for_hangup(&socket)?;
-    Ok(())
+    match receive(&socket, &early) {
+        // Whoever read our stdout has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        received => Ok(received.and_then(|()| wait_for_hangup(&socket))?),
+    }
 }
 
 fn send(socket: &UnixStream) {

@@ -49,10 +49,17 @@ impl Failure {
     }
 }
 
-/// The sentence, and after it its causes.
+/// The sentence, and after it those of its causes that it does not tell already.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error)
+        let mut told = String::new();
+        for cause in self.error.chain().map(ToString::to_string) {
+            if !told.contains(&cause) {
+                told.push_str(if told.is_empty() { "" } else { ": " });
+                told.push_str(&cause);
+            }
+        }
+        f.write_str(&told)
     }
 }
 
@@ -94,5 +101,7 @@ mod tests {
         let failure = Failure::from(anyhow::anyhow!("no space left").context("cannot write x"));
         assert_eq!(failure.to_string(), "cannot write x: no space left");
         assert_eq!(failure.exit, Exit::Failed);
+        let told = anyhow::anyhow!("no space left").context("cannot write x: no space left");
+        assert_eq!(Failure::from(told).to_string(), "cannot write x: no space left");
     }
 }

@@ -1,5 +1,7 @@
 //! Logs: to stderr, as text or JSON, at the level of `[log]` or `CLOAK_LOG`.
 
+use std::io::IsTerminal;
+
 use serde::Deserialize;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
@@ -35,10 +37,15 @@ impl Default for LogConfig {
     }
 }
 
+/// Overrides the configured level.
+const LEVEL_VARIABLE: &str = "CLOAK_LOG";
+
 /// Starts logging for this process. A second call changes nothing.
 pub(crate) fn start(config: &LogConfig) {
+    let asked = std::env::var(LEVEL_VARIABLE).ok().filter(|level| is_level(level));
+    let level = asked.unwrap_or_else(|| config.level.clone());
     // Fails only when logging was started before.
-    let _ = subscriber(config, std::io::stderr).try_init();
+    let _ = subscriber(&LogConfig { level, ..config.clone() }, std::io::stderr).try_init();
 }
 
 /// Whether `level` is made of directives that can be read.
@@ -54,7 +61,10 @@ where
         .parse(&config.level)
         .unwrap_or_else(|_| EnvFilter::new(LogConfig::default().level));
     let lines = match config.format {
-        LogFormat::Text => fmt::layer().with_writer(writer).boxed(),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            fmt::layer().with_writer(writer).with_ansi(colours).boxed()
+        }
         LogFormat::Json => fmt::layer().with_writer(writer).json().boxed(),
     };
     tracing_subscriber::registry().with(level).with(filter_fn(is_harmless)).with(lines)

@@ -34,6 +34,8 @@ use crate::ask::Asker;
 use crate::exit::Failure;
 
 fn main() -> ExitCode {
+    // Whatever this program creates is for this user only.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -1,7 +1,11 @@
 //! The binary as a script sees it: output, errors and exit codes that need no network.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A home that does not exist, or a fresh one with a `config.toml`.
 struct Home(PathBuf);
@@ -19,14 +23,18 @@ impl Home {
     }
 
     fn run(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_cloak"))
-            .args(line.split_whitespace())
-            .env("CLOAK_HOME", &self.0)
-            .env_remove("CLOAK_LOG")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        run_in(&self.0, line)
     }
+}
+
+fn run_in(home: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cloak"))
+        .args(line.split_whitespace())
+        .env("CLOAK_HOME", home)
+        .env_remove("CLOAK_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 impl Drop for Home {
@@ -164,4 +172,56 @@ fn init_makes_a_private_home_once() {
     let again = home.run("init --name alice");
     assert_eq!(code(&again), Some(1));
     assert!(stderr(&again).contains("already"), "{}", stderr(&again));
+}
+
+/// A started demo; killed when a test fails before it ended.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_demo_serves_and_ends_cleanly() {
+    let child = Command::new(env!("CARGO_BIN_EXE_cloak"))
+        .args(["demo", "--peers", "2", "--proxy", "127.0.0.1:0", "--chaos", "50"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut demo = Demo(child);
+    let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let ready = lines.next().unwrap();
+    let proxy = ready.strip_prefix("ready proxy=").unwrap().split(' ').next().unwrap().to_owned();
+    let home = lines
+        .find_map(|line| {
+            Some(line.split_once("cloak --home ")?.1.split_once(" status")?.0.to_owned())
+        })
+        .unwrap();
+    let home = PathBuf::from(home);
+
+    let mut answer = Vec::new();
+    let mut socket = TcpStream::connect(&proxy).unwrap();
+    let request = "GET http://demo.cloak/bytes/3000000 HTTP/1.1\r\nHost: demo.cloak\r\n\
+                   Connection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).unwrap();
+    socket.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    let expected: Vec<u8> =
+        (1..).flat_map(|n: u32| format!("{n}\n").into_bytes()).take(3_000_000).collect();
+    assert!(answer.ends_with(&expected), "{} bytes", answer.len());
+
+    let status = run_in(&home, "status --json");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(
+        (&status["name"], &status["overlay"]),
+        (&"gateway.you.cloak".into(), &"linked".into())
+    );
+
+    let pid = rustix::process::Pid::from_child(&demo.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(demo.0.wait().unwrap().code(), Some(0));
+    assert!(!home.exists(), "homes are removed");
 }

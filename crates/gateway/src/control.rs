@@ -13,16 +13,19 @@ mod router;
 mod stream;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cloak_node::{BoxFuture, NameView, Node};
-use hyper::Request;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -156,16 +159,7 @@ async fn serve(
     streams: TaskTracker,
     cancel: CancellationToken,
 ) {
-    let service = service_fn(async |request: Request<Incoming>| {
-        let response = match router::admit(&request) {
-            Err(refusal) => router::refused(&refusal),
-            Ok(()) if request.uri().path() == path::CONNECT => {
-                stream::connect(&control.node, request, &streams).await
-            }
-            Ok(()) => router::answer(&control, request).await,
-        };
-        Ok::<_, std::convert::Infallible>(response)
-    });
+    let service = service_fn(|request| answer(control.clone(), request, streams.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -183,6 +177,21 @@ async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%error, "a control connection ended early");
     }
+}
+
+/// Answers one request; after a [`path::CONNECT`] the connection is a stream.
+async fn answer(
+    control: Arc<Control>,
+    request: Request<Incoming>,
+    streams: TaskTracker,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(match router::admit(&request) {
+        Err(refusal) => router::refused(&refusal),
+        Ok(()) if request.uri().path() == path::CONNECT => {
+            stream::connect(&control.node, request, &streams).await
+        }
+        Ok(()) => router::answer(&control, request).await,
+    })
 }
 
 #[cfg(test)]

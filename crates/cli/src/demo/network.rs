@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use cloak_gateway::{Allow, ListenAddress, Movable, ServiceConfig, ServiceTarget, Services};
-use cloak_node::{
-    Home, InitNames, InviteKind, InviteRequest, Node, NodeConfig, OpenRequest, Opener,
-};
+use cloak_node::{Home, InitNames, InviteKind, InviteRequest, Node, NodeConfig};
 use cloak_transport::SystemClock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -128,14 +126,9 @@ impl Network {
         Ok(Node::start(home, on_loopback(), services, Arc::new(SystemClock)).await?)
     }
 
-    /// Returns once a session to the sample service opens.
+    /// Returns once every step on the way to the sample service succeeds.
     async fn reachable(&self) {
-        let request = OpenRequest {
-            name: "demo.cloak".to_owned(),
-            port: PORT,
-            application: "demo".to_owned(),
-        };
-        while self.gateway.node().open(request.clone()).await.is_err() {
+        while !self.gateway.node().why("demo.cloak", Some(PORT)).await.iter().all(|step| step.ok) {
             tokio::time::sleep(READY_PAUSE).await;
         }
     }

@@ -52,7 +52,7 @@ pub(super) async fn run(listener: TcpListener, cancel: CancellationToken) {
 }
 
 async fn serve(socket: TcpStream) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(answer(request)));
+    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(request))));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection to the sample service ended early");

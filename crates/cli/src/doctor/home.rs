@@ -2,21 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Finding;
 use crate::args::Up;
 use crate::settings::Settings;
 
-/// Entries of a home that are looked at; it has about ten.
-const ENTRIES_MAX: usize = 1_000;
-
 pub(super) fn check(home: &Path) -> Vec<Finding> {
-    let Ok(directory) = fs::metadata(home) else {
-        let found = format!("there is nothing at {}", home.display());
-        return vec![Finding::warn("home", found, "create it: `cloak init` or `cloak join -`")];
+    let mode = |path: &Path| fs::metadata(path).map(|found| found.permissions().mode());
+    let (Ok(directory), Ok(keys)) = (mode(home), mode(&home.join("keys"))) else {
+        let found = format!("there is no identity in {}", home.display());
+        let advice = "make one: `cloak init --name NAME`, or `cloak join -` with an invitation";
+        return vec![Finding::warn("home", found, advice)];
     };
-    let mut findings = vec![permissions(home, directory.permissions().mode(), &open_files(home))];
+    let mut findings = vec![permissions(home, directory, keys)];
     let config = home.join("config.toml");
     match Settings::load(&config, &Up::default()) {
         Ok(settings) => {
@@ -32,34 +31,19 @@ pub(super) fn check(home: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Files in `home` that others may read or write.
-fn open_files(home: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(home) else { return Vec::new() };
-    let is_open = |path: &PathBuf| {
-        let is_config = path.file_name().is_some_and(|name| name == "config.toml");
-        fs::symlink_metadata(path)
-            .is_ok_and(|file| !is_config && file.permissions().mode() & 0o077 != 0)
-    };
-    entries.take(ENTRIES_MAX).flatten().map(|entry| entry.path()).filter(is_open).collect()
-}
-
-fn permissions(home: &Path, mode: u32, open_files: &[PathBuf]) -> Finding {
+/// The directory keeps others from everything in it; the keys must not depend on that alone.
+fn permissions(home: &Path, directory: u32, keys: u32) -> Finding {
     let home = home.display();
-    if mode & 0o077 != 0 {
-        return Finding::fail(
-            "home",
-            format!("{home} has mode {:03o}, so other users may look in", mode & 0o777),
-            format!("chmod 700 {home}"),
-        );
+    if directory & 0o077 != 0 {
+        let found =
+            format!("{home} has mode {:03o}, so other users may look in", directory & 0o777);
+        return Finding::fail("home", found, format!("chmod 700 {home}"));
     }
-    match open_files {
-        [] => Finding::ok("home", format!("{home}, for this user only")),
-        [first, ..] => Finding::fail(
-            "home",
-            format!("{} may be read by other users", first.display()),
-            format!("chmod 600 {}", first.display()),
-        ),
+    if keys & 0o077 != 0 {
+        let found = format!("{home}/keys has mode {:03o}", keys & 0o777);
+        return Finding::fail("home", found, format!("chmod 600 {home}/keys"));
     }
+    Finding::ok("home", format!("{home}, for this user only"))
 }
 
 /// What the configuration lets others do on purpose, but maybe not knowingly.
@@ -78,14 +62,13 @@ mod tests {
     #[test]
     fn bad_permissions_are_found_with_the_command_that_mends_them() {
         let home = Path::new("/h");
-        assert_eq!(permissions(home, 0o40_700, &[]).level, Level::Ok);
-        let open = permissions(home, 0o40_755, &[]);
-        assert_eq!((open.level, open.advice.as_deref()), (Level::Fail, Some("chmod 700 /h")));
-        let key = permissions(home, 0o40_700, &["/h/device.key".into()]);
-        assert_eq!(
-            (key.level, key.advice.as_deref()),
-            (Level::Fail, Some("chmod 600 /h/device.key"))
-        );
+        assert_eq!(permissions(home, 0o40_700, 0o600).level, Level::Ok);
+        for (directory, keys, advice) in
+            [(0o40_755, 0o600, "chmod 700 /h"), (0o40_700, 0o640, "chmod 600 /h/keys")]
+        {
+            let found = permissions(home, directory, keys);
+            assert_eq!((found.level, found.advice.as_deref()), (Level::Fail, Some(advice)));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
@@ -92,31 +93,22 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(CONNECTION, "upgrade".parse().expect("invariant: a constant header"));
         headers.insert(UPGRADE, STREAM_PROTOCOL.parse().expect("invariant: a constant header"));
-        self.exchange(request, async |mut response| {
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                return Err(refusal(body_of(response).await?));
-            }
-            let upgraded = hyper::upgrade::on(&mut response).await.map_err(broken)?;
-            Rejoined::from_upgraded(upgraded).ok_or(ClientError::Broken(None))
-        })
-        .await
+        self.exchange(request, stream_of).await
     }
 
     async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
-        self.exchange(request, async |response| {
-            let succeeded = response.status().is_success();
-            let body = body_of(response).await?;
-            if succeeded { Ok(Answer(body)) } else { Err(refusal(body)) }
-        })
-        .await
+        self.exchange(request, answer_of).await
     }
 
     /// Sends `request` and gives its response to `read`, while the connection is driven.
-    async fn exchange<T>(
+    async fn exchange<T, F>(
         &self,
         request: Request<Full<Bytes>>,
-        read: impl AsyncFnOnce(Response<hyper::body::Incoming>) -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
+        read: impl FnOnce(Response<Incoming>) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unopened(&e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -171,7 +163,21 @@ fn to_json(body: &impl Serialize) -> Bytes {
     serde_json::to_vec(body).expect("invariant: requests are plain values").into()
 }
 
-async fn body_of(response: Response<hyper::body::Incoming>) -> Result<Bytes, ClientError> {
+async fn answer_of(response: Response<Incoming>) -> Result<Answer, ClientError> {
+    let succeeded = response.status().is_success();
+    let body = body_of(response).await?;
+    if succeeded { Ok(Answer(body)) } else { Err(refusal(body)) }
+}
+
+async fn stream_of(mut response: Response<Incoming>) -> Result<Rejoined, ClientError> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(body_of(response).await?));
+    }
+    let upgraded = hyper::upgrade::on(&mut response).await.map_err(broken)?;
+    Rejoined::from_upgraded(upgraded).ok_or(ClientError::Broken(None))
+}
+
+async fn body_of(response: Response<Incoming>) -> Result<Bytes, ClientError> {
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|_| ClientError::Broken(None))
 }

@@ -188,9 +188,11 @@ async fn a_connection_becomes_a_stream() {
     let streams = tasks.clone();
     tasks.spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let service = service_fn(async |request| {
-                let response = stream::connect(&*opener, request, &streams).await;
-                Ok::<_, std::convert::Infallible>(response)
+            let service = service_fn(|request| {
+                let (opener, streams) = (opener.clone(), streams.clone());
+                async move {
+                    Ok::<_, Infallible>(stream::connect(&*opener, request, &streams).await)
+                }
             });
             let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
             let _ = connection.with_upgrades().await;
