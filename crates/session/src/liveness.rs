@@ -22,7 +22,7 @@ const SILENCE_MAX: Duration = Duration::from_millis(4500);
 /// Why a lane may be dead; it is probed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicion {
-    /// The peer channel does not answer: 3 s for the answer.
+    /// The peer channel does not answer: 3 s and two round trips.
     PeerSilent,
     /// The lane's own source address or route has changed: 1 s, or two round trips.
     NetworkChanged,
@@ -92,21 +92,21 @@ impl Liveness {
 
     /// Asks at once and waits for `patience` at most. True when a probe has to go out.
     pub(crate) fn suspect(&mut self, now: Instant, why: Suspicion, rtt: Option<Duration>) -> bool {
-        let patience = match why {
-            Suspicion::PeerSilent | Suspicion::Nudged => 3 * STEP,
+        let (stage, patience) = match why {
+            Suspicion::Nudged => (Stage::Suspect, Duration::ZERO),
+            // With the call after it, 3 s; the kernel may speak for the lane.
+            Suspicion::PeerSilent => (Stage::Probed, 2 * STEP),
             Suspicion::NetworkChanged | Suspicion::Woke => {
-                (rtt.unwrap_or_default() * 2).clamp(STEP, 3 * STEP)
+                (Stage::LastCall, (rtt.unwrap_or_default() * 2).clamp(STEP, 3 * STEP))
             }
         };
-        if why == Suspicion::Nudged {
-            self.enter(now, Stage::Suspect, Duration::ZERO);
-        }
-        let sooner = self.stage == Stage::Quiet || now + patience < self.ends();
-        if self.stage == Stage::Suspect || !sooner {
+        let is_asked = !matches!(self.stage, Stage::Quiet) && self.ends() <= now + patience;
+        if self.stage == Stage::Suspect || (is_asked && stage != Stage::Suspect) {
             return false;
         }
-        self.enter(now, Stage::LastCall, patience);
-        true
+        self.progress = None;
+        self.enter(now, stage, patience);
+        stage != Stage::Suspect
     }
 
     pub(crate) fn is_suspect(&self) -> bool {

@@ -141,8 +141,12 @@ impl Session {
         self.phase = Phase::Leaving(Leaving { end, tell, until });
     }
 
-    /// The session is over.
+    /// The session is over. An outcome that was settled before stays.
     pub(super) fn end(&mut self, end: End) {
+        let end = match self.phase {
+            Phase::Leaving(leaving) => leaving.end,
+            _ => end,
+        };
         let told = !matches!(self.phase, Phase::Open);
         if let Phase::Opening(_) = self.phase
             && self.role == Role::Initiator

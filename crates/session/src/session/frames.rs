@@ -209,6 +209,9 @@ impl Session {
         }
         self.confirmed = true;
         self.commit(lane, rank, Standing { received, delivered, credit })?;
+        // Our `Resume` is a round trip old: what was acknowledged since went to a lane that is
+        // gone.
+        self.receive.ack_now();
         Ok(())
     }
 

@@ -1,1 +1,324 @@
+//! One end alone against frames made by hand: which check comes first, and the exact error.
 
+use std::time::Duration;
+
+use cloak_base::{DeviceId, Epoch, Instant, Rng, SessionId};
+use cloak_session::{
+    Claim, Config, End, Event, LaneEnds, LaneError, LaneId, LaneUp, Ledger, Role, Session,
+    Transmit, Violation, resume_proof, resumed_proof,
+};
+use cloak_wire::{Code, Nonce, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target};
+
+const NOW: Instant = Instant::from_micros(1_000_000);
+const ID: SessionId = SessionId::from_bytes([1; 16]);
+const LOCAL: DeviceId = DeviceId::from_bytes([1; 32]);
+const PEER: DeviceId = DeviceId::from_bytes([2; 32]);
+
+fn secret() -> Secret {
+    Secret([3; 32].into())
+}
+
+fn nonce(byte: u8) -> Nonce {
+    Nonce([byte; 32].into())
+}
+
+fn up(lane: u64, we_dialled: bool) -> LaneUp {
+    LaneUp {
+        lane: LaneId(lane),
+        we_dialled,
+        local_nonce: nonce(1),
+        peer_nonce: Some(nonce(2)),
+        local: LOCAL,
+        peer: PEER,
+    }
+}
+
+fn open(epoch: u64) -> Open {
+    let target = Target::Service(80);
+    Open { session: ID, secret: secret(), target, credit: 1000, epoch: Epoch(epoch) }
+}
+
+/// A responder that is open on lane 1 and has sent 100 bytes of which 40 are acknowledged.
+fn responder() -> Session {
+    let memory = Ledger::new(1 << 20).account(PEER);
+    let mut session = Session::respond(NOW, Config::default(), &open(1), memory, Rng::from_u64(1));
+    session.lane_up(NOW, up(1, false));
+    session.opened(NOW);
+    session.space();
+    session.wrote(NOW, 100);
+    frames(&mut session, 1);
+    let ack = SessionFrame::Ack { delivered: 40, credit: 1000 };
+    assert_eq!(session.handle_frame(NOW, LaneId(1), ack), Ok(()));
+    events(&mut session);
+    session
+}
+
+/// An initiator that is open on lane 1.
+fn initiator() -> Session {
+    let memory = Ledger::new(1 << 20).account(PEER);
+    let (config, target) = (Config::default(), Target::Service(80));
+    let rng = Rng::from_u64(1);
+    let mut session = Session::initiate(NOW, config, ID, secret(), target, memory, rng);
+    session.lane_up(NOW, up(1, true));
+    assert!(matches!(frames(&mut session, 1)[..], [SessionFrame::Open(_)]));
+    let opened = SessionFrame::Opened(Opened { credit: 1000 });
+    assert_eq!(session.handle_frame(NOW, LaneId(1), opened), Ok(()));
+    frames(&mut session, 1);
+    events(&mut session);
+    session
+}
+
+/// Everything that waits for a lane; data is not shown.
+fn frames(session: &mut Session, lane: u64) -> Vec<SessionFrame> {
+    let mut frames = Vec::new();
+    while let Some(transmit) = session.poll_transmit(NOW, LaneId(lane), 4096) {
+        if let Transmit::Frame(frame) = transmit {
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+fn events(session: &mut Session) -> Vec<Event> {
+    std::iter::from_fn(|| session.poll_event()).collect()
+}
+
+fn resume(epoch: u64, received: u64, delivered: u64, credit: u64) -> Resume {
+    let ends =
+        LaneEnds { dialler: PEER, acceptor: LOCAL, dialler_nonce: nonce(2), acceptor_nonce: None };
+    let (epoch, role) = (Epoch(epoch), Role::Initiator);
+    let claim = Claim { session: ID, epoch, role, received, delivered, credit };
+    let proof = resume_proof(&secret(), &ends, &claim);
+    Resume { session: ID, epoch, received, delivered, credit, proof }
+}
+
+fn try_resume(session: &mut Session, lane: u64, resume: Resume) -> Result<(), LaneError> {
+    session.lane_up(NOW, up(lane, false));
+    session.handle_frame(NOW, LaneId(lane), SessionFrame::Resume(resume))
+}
+
+#[test]
+fn order_of_checks_is_proof_rank_offsets() {
+    let wrong = Proof([0; 32].into());
+    let mut session = responder();
+    let before = session.snapshot();
+    let all_wrong = Resume { proof: wrong, ..resume(1, 5000, 6000, 0) };
+    assert_eq!(try_resume(&mut session, 2, all_wrong), Err(LaneError::BadProof));
+    let stale_and_beyond = resume(1, 5000, 6000, 0);
+    assert_eq!(try_resume(&mut session, 3, stale_and_beyond), Err(LaneError::StaleRank));
+    assert_eq!(session.snapshot(), before, "only the lanes ended");
+    assert_eq!(events(&mut session), []);
+    let beyond = try_resume(&mut session, 4, resume(2, 101, 40, 1000));
+    assert_eq!(beyond, Err(Violation::Offset.into()));
+}
+
+#[test]
+fn hostile_resume_offset_ends_only_its_session() {
+    let offset = Err(Violation::Offset.into());
+    for (received, delivered, credit, result) in [
+        (101, 40, 1000, offset),
+        (u64::MAX, u64::MAX, u64::MAX, offset),
+        (1 << 32, 40, 1 << 33, offset),
+        (60, 61, 1000, offset),
+        (60, 50, 59, Err(Violation::Credit.into())),
+        (39, 39, 1000, Err(LaneError::StaleRank)),
+        (40, 0, 1000, Ok(())),
+        (100, 100, 100, Ok(())),
+    ] {
+        let mut session = responder();
+        assert_eq!(try_resume(&mut session, 2, resume(2, received, delivered, credit)), result);
+        let seen = events(&mut session);
+        if let Err(LaneError::Violation(_)) = result {
+            let evict = Event::Evict { lane: LaneId(1), code: Code::Violation };
+            let reset = Event::ResetApplication(Code::Violation);
+            let ended = Event::Ended(End::Lost(Code::Violation));
+            assert_eq!(seen, [evict, reset, ended]);
+            assert_eq!(session.tombstone().code, Code::Violation, "which tells the other end");
+        } else {
+            assert!(!session.is_ended());
+        }
+    }
+}
+
+#[test]
+fn replayed_resume_is_a_no_op() {
+    let mut session = responder();
+    let first = resume(2, 60, 60, 1000);
+    assert_eq!(try_resume(&mut session, 2, first.clone()), Ok(()));
+    frames(&mut session, 2);
+    let before = session.snapshot();
+    assert_eq!(try_resume(&mut session, 3, first), Err(LaneError::StaleRank));
+    assert_eq!(session.snapshot(), before);
+    assert_eq!(before.lane, Some(LaneId(2)));
+}
+
+#[test]
+fn zombie_lane_never_blocks_resume() {
+    let mut session = responder();
+    assert_eq!(try_resume(&mut session, 2, resume(2, 60, 60, 1000)), Ok(()));
+    let evict = Event::Evict { lane: LaneId(1), code: Code::StaleRank };
+    assert_eq!(events(&mut session), [evict], "at once, though it looked alive");
+    let late = session.handle_data(NOW, LaneId(1), b"late");
+    assert_eq!(late, Err(LaneError::UnknownLane));
+}
+
+#[test]
+fn a_resumed_below_the_committed_rank_closes_only_its_lane() {
+    let mut session = initiator();
+    session.lane_down(NOW, LaneId(1));
+    session.lane_up(NOW, up(2, true));
+    let sent = frames(&mut session, 2);
+    let [SessionFrame::Resume(Resume { epoch, .. })] = sent[..] else { panic!("{sent:?}") };
+    let ends = LaneEnds {
+        dialler: LOCAL,
+        acceptor: PEER,
+        dialler_nonce: nonce(1),
+        acceptor_nonce: Some(nonce(2)),
+    };
+    let role = Role::Responder;
+    let (received, delivered, credit) = (0, 0, 1000);
+    let claim = Claim { session: ID, epoch, role, received, delivered, credit };
+    let proof = resumed_proof(&secret(), &ends, &claim).unwrap();
+    let resumed = Resumed { epoch, received, delivered, credit, proof };
+
+    let bad = SessionFrame::Resumed(Resumed { credit: 1001, ..resumed });
+    assert_eq!(session.handle_frame(NOW, LaneId(2), bad), Err(LaneError::BadProof));
+    let late = session.handle_frame(NOW, LaneId(2), SessionFrame::Resumed(resumed));
+    assert_eq!(late, Err(LaneError::UnknownLane), "the attempt is over");
+
+    session.lane_up(NOW, up(3, true));
+    let sent = frames(&mut session, 3);
+    let [SessionFrame::Resume(Resume { epoch, .. })] = sent[..] else { panic!("{sent:?}") };
+    assert!(epoch > resumed.epoch, "no epoch is used twice");
+    let stale = session.handle_frame(NOW, LaneId(3), SessionFrame::Resumed(resumed));
+    assert_eq!(stale, Err(LaneError::StaleRank));
+    assert!(!session.is_ended());
+}
+
+#[test]
+fn resumed_before_hello_is_a_bug_of_the_driver() {
+    let mut session = initiator();
+    session.lane_down(NOW, LaneId(1));
+    session.lane_up(NOW, LaneUp { peer_nonce: None, ..up(2, true) });
+    frames(&mut session, 2);
+    let (epoch, proof) = (Epoch(2), Proof([0; 32].into()));
+    let resumed = Resumed { epoch, received: 0, delivered: 0, credit: 0, proof };
+    let early = session.handle_frame(NOW, LaneId(2), SessionFrame::Resumed(resumed));
+    assert!(matches!(early, Err(LaneError::Bug(_))), "{early:?}");
+}
+
+#[test]
+fn open_is_at_most_once() {
+    let mut session = responder();
+    let again = |session: &mut Session, lane, open| {
+        session.lane_up(NOW, up(lane, false));
+        session.handle_frame(NOW, LaneId(lane), SessionFrame::Open(open))
+    };
+    assert_eq!(again(&mut session, 2, open(1)), Err(LaneError::StaleRank));
+    let other = Open { secret: Secret([9; 32].into()), ..open(2) };
+    assert_eq!(again(&mut session, 3, other), Err(LaneError::BadProof));
+    // The initiator acknowledged bytes, so it has our `Opened` and sends no `Open` any more.
+    assert_eq!(again(&mut session, 4, open(2)), Err(LaneError::StaleRank));
+    assert_eq!(session.snapshot().lane, Some(LaneId(1)));
+
+    let memory = Ledger::new(1 << 20).account(PEER);
+    let mut opening = Session::respond(NOW, Config::default(), &open(1), memory, Rng::from_u64(1));
+    opening.lane_up(NOW, up(1, false));
+    opening.opened(NOW);
+    assert!(matches!(frames(&mut opening, 1)[..], [SessionFrame::Opened(_)]));
+    assert_eq!(again(&mut opening, 2, open(2)), Ok(()));
+    assert!(matches!(frames(&mut opening, 2)[..], [SessionFrame::Opened(_)]), "the same answer");
+}
+
+#[test]
+fn frames_that_may_not_come_close_only_their_lane() {
+    let opened = SessionFrame::Opened(Opened { credit: 5 });
+    let ack = SessionFrame::Ack { delivered: 0, credit: 0 };
+    for frame in [opened, ack, SessionFrame::Fin, SessionFrame::Idle] {
+        let mut session = responder();
+        session.lane_up(NOW, up(2, false));
+        let result = session.handle_frame(NOW, LaneId(2), frame.clone());
+        assert_eq!(result, Err(LaneError::Unexpected), "{frame:?}");
+        assert_eq!(session.lanes().collect::<Vec<_>>(), [LaneId(1)]);
+    }
+    let mut session = responder();
+    session.lane_up(NOW, up(2, false));
+    assert_eq!(session.handle_data(NOW, LaneId(2), b"x"), Err(LaneError::Unexpected));
+}
+
+#[test]
+fn violations_on_the_lane_in_use_end_the_session() {
+    let overrun = vec![0; 17 << 10];
+    let mut session = responder();
+    let result = session.handle_data(NOW, LaneId(1), &overrun);
+    assert_eq!(result, Err(Violation::Overrun.into()));
+    assert!(session.is_ended());
+    for (frame, violation) in [
+        (SessionFrame::Ack { delivered: 101, credit: 1000 }, Violation::Offset),
+        (SessionFrame::Idle, Violation::IdleEarly),
+    ] {
+        let mut session = responder();
+        let result = session.handle_frame(NOW, LaneId(1), frame);
+        assert_eq!(result, Err(violation.into()));
+        assert!(session.is_ended());
+    }
+}
+
+#[test]
+fn clean_end_with_lost_last_ack_is_not_a_loss() {
+    for (code, delivered, end) in [
+        (Code::Closed, 101, End::Closed),
+        (Code::Closed, 100, End::Lost(Code::Gone)),
+        (Code::Gone, 101, End::Lost(Code::Gone)),
+        (Code::Reset, 101, End::Reset(Code::Reset)),
+        (Code::LingerExceeded, 0, End::Lost(Code::LingerExceeded)),
+    ] {
+        let mut session = responder();
+        session.finish(NOW);
+        frames(&mut session, 1);
+        session.handle_frame(NOW, LaneId(1), SessionFrame::Fin).unwrap();
+        session.fin_delivered(NOW);
+        session.lane_down(NOW, LaneId(1));
+        session.lane_up(NOW, up(2, true));
+        frames(&mut session, 2);
+        let gone = SessionFrame::Gone { session: ID, code, delivered };
+        assert_eq!(session.handle_frame(NOW, LaneId(2), gone), Ok(()));
+        assert_eq!(frames(&mut session, 2), [SessionFrame::Idle]);
+        session.handle_frame(NOW, LaneId(2), SessionFrame::Idle).unwrap();
+        let seen = events(&mut session);
+        let freed = seen.contains(&Event::LaneFree(LaneId(2)));
+        assert_eq!((seen.last(), freed), (Some(&Event::Ended(end)), true), "{code}");
+    }
+}
+
+#[test]
+fn slow_link_is_not_suspected() {
+    let mut session = responder();
+    // Nothing comes for 4 s, but the kernel sees its bytes acknowledged all the time.
+    let (mut now, mut acked) = (NOW, 0);
+    while now.since(NOW) < Duration::from_secs(4) {
+        now = session.poll_timeout().unwrap();
+        acked += 100_000;
+        session.handle_timeout(now, Some(acked));
+        while session.poll_transmit(now, LaneId(1), 4096).is_some() {}
+        if now.since(NOW) < Duration::from_millis(4400) {
+            assert!(!events(&mut session).contains(&Event::Suspended), "{now:?}");
+        }
+    }
+    let ack = SessionFrame::Ack { delivered: 41, credit: 1000 };
+    session.handle_frame(now, LaneId(1), ack).unwrap();
+    assert_eq!(session.snapshot().state, cloak_session::State::Live);
+}
+
+#[test]
+fn an_idle_session_is_small() {
+    let size = size_of::<Session>();
+    assert!(size < 2048, "{size} bytes");
+    let ledger = Ledger::new(1 << 20);
+    let mut session = responder();
+    assert_eq!(ledger.held(), 0);
+    session
+        .handle_frame(NOW, LaneId(1), SessionFrame::Ack { delivered: 100, credit: 1000 })
+        .unwrap();
+    assert_eq!(session.snapshot().held, 0);
+}

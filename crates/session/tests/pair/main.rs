@@ -4,6 +4,8 @@
 //! Checkers stand outside the sessions. A failure prints its seed; `CLOAK_SEED=n` runs that one
 //! alone with its trace, `CLOAK_FULL=1` runs 100,000 schedules instead of 3,000.
 
+#![expect(clippy::unwrap_used, reason = "a test: its panic is its report")]
+
 mod app;
 mod checks;
 mod named;

@@ -64,6 +64,8 @@ pub(crate) struct Wire {
     pub(crate) capacity: usize,
     /// A zombie: silent for ever, though the transport stands.
     pub(crate) silent: bool,
+    /// Who has said `Idle` on it.
+    pub(crate) idle: [bool; 2],
     /// The last `Resume` sent on it, by sender.
     pub(crate) resume: [Option<SessionFrame>; 2],
 }

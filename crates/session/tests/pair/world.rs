@@ -285,6 +285,7 @@ impl World {
             rate: self.plan.rate,
             capacity: self.plan.capacity,
             silent: false,
+            idle: [false; 2],
             resume: [None, None],
         };
         self.wires.insert(lane, wire);
@@ -416,8 +417,8 @@ impl World {
     }
 
     pub(crate) fn silence(&mut self, from: [bool; 2], length: Duration) {
-        for side in 0..2 {
-            self.silent[side] += u32::from(from[side]);
+        for (count, is_silent) in self.silent.iter_mut().zip(from) {
+            *count += u32::from(is_silent);
         }
         self.schedule(self.now + length, Happening::Heal(from));
         self.healed_at = self.healed_at.max(self.now + length);
@@ -426,8 +427,8 @@ impl World {
     fn heal(&mut self, from: [bool; 2]) {
         let mut lanes: Vec<LaneId> = self.wires.keys().copied().collect();
         lanes.sort_unstable();
-        for side in 0..2 {
-            self.silent[side] -= u32::from(from[side]);
+        for (count, was_silent) in self.silent.iter_mut().zip(from) {
+            *count -= u32::from(was_silent);
         }
         for lane in lanes {
             for side in 0..2 {
@@ -460,7 +461,8 @@ impl World {
     fn replay(&mut self) {
         let Some(lane) = self.newest() else { return };
         for from in 0..2 {
-            if let Some(frame) = self.wires[&lane].resume[from].clone() {
+            let wire = &self.wires[&lane];
+            if let Some(frame) = wire.resume[from].clone().filter(|_| !wire.idle[from]) {
                 self.send(lane, from, Item::Frame(frame));
             }
         }
@@ -587,9 +589,22 @@ impl World {
                 assert!(complete || there.died || self.sides[1 - side].restarted, "{ends:?}");
             }
             assert_eq!(self.sides[side].memory.held(), self.sides[side].pressure, "a leak");
+            self.check_told(side, ends[side]);
         }
         let may_fail = self.plan.is_lethal() || self.plan.may_time_out();
         assert!(may_fail || ends == [Some(End::Closed); 2], "nothing lethal happened: {ends:?}");
+    }
+
+    /// An application whose stream was cut short is told.
+    fn check_told(&self, side: usize, end: Option<End>) {
+        let here = &self.sides[side];
+        if let Some(End::Lost(_) | End::Reset(_)) = end
+            && !here.app.died
+        {
+            let refused = here.events.iter().any(|event| matches!(event, Event::Refused(_)));
+            let never_opened = side == 1 && here.app.read == 0 && here.app.written == 0;
+            assert!(here.app.reset.is_some() || refused || never_opened, "{:?}", here.events);
+        }
     }
 
     fn states(&self) -> Vec<String> {
