@@ -2,15 +2,22 @@
 
 use std::path::Path;
 
+use cloak_base::UnixTime;
 use cloak_gateway::control::message::{GatewayStatus, path};
 use cloak_gateway::control::{Client, ClientError};
-use cloak_node::{Home, LocatorView};
+use cloak_identity::{CLOCK_TOLERANCE, DEVICE_RECORD_LIFE};
+use cloak_node::{Home, LocatorView, NameView, PeerView};
+use cloak_transport::{Clock, SystemClock};
 
 use super::Finding;
 
 pub(super) async fn check(home: &Path) -> Vec<Finding> {
     match ask(home).await {
-        Ok(status) => judge(&status),
+        Ok(answers) => {
+            let mut findings = judge(&answers.status);
+            findings.push(skew(&answers.of_linked_devices(), SystemClock.wall()));
+            findings
+        }
         Err(ClientError::NotRunning) => {
             vec![Finding::warn("gateway", "it is not running", "start it: `cloak up`")]
         }
@@ -20,8 +27,30 @@ pub(super) async fn check(home: &Path) -> Vec<Finding> {
     }
 }
 
-async fn ask(home: &Path) -> Result<GatewayStatus, ClientError> {
-    Client::new(&Home::control_socket(home)).get(path::STATUS).await?.read()
+/// What the gateway says of itself and of others.
+struct Answers {
+    status: GatewayStatus,
+    peers: Vec<PeerView>,
+    names: Vec<NameView>,
+}
+
+impl Answers {
+    /// Names of devices that answer at the moment, and when their records expire.
+    fn of_linked_devices(&self) -> Vec<(&str, &str)> {
+        let is_linked =
+            |name: &str| self.peers.iter().any(|peer| peer.name == name && peer.state == "linked");
+        let devices = self.names.iter().filter(|row| row.kind == "device" && is_linked(&row.name));
+        devices.filter_map(|row| Some((row.name.as_str(), row.expires.as_deref()?))).collect()
+    }
+}
+
+async fn ask(home: &Path) -> Result<Answers, ClientError> {
+    let client = Client::new(&Home::control_socket(home));
+    Ok(Answers {
+        status: client.get(path::STATUS).await?.read()?,
+        peers: client.get(path::PEERS).await?.read()?,
+        names: client.get(path::NAMES).await?.read()?,
+    })
 }
 
 fn judge(status: &GatewayStatus) -> Vec<Finding> {
@@ -74,10 +103,43 @@ fn locators(locators: &[LocatorView]) -> Finding {
     }
 }
 
+/// A device dates its record by its own clock, and lets it live for an hour. One that lives longer
+/// than that from now on was made by a clock ahead of ours; one that is over, by one behind.
+fn skew(linked: &[(&str, &str)], now: UnixTime) -> Finding {
+    // Times in RFC 3339 and UTC are ordered as their texts are.
+    let latest = (now + DEVICE_RECORD_LIFE + CLOCK_TOLERANCE).to_string();
+    let earliest = UnixTime(now.0.saturating_sub(CLOCK_TOLERANCE.as_secs())).to_string();
+    let direction = |expires: &str| match expires {
+        _ if expires > latest.as_str() => Some("ahead of"),
+        _ if expires < earliest.as_str() => Some("behind"),
+        _ => None,
+    };
+    let differing = linked.iter().find_map(|(name, expires)| Some((name, direction(expires)?)));
+    match differing {
+        Some((name, direction)) => Finding::warn(
+            "peer clocks",
+            format!("the clock of {name} is {direction} ours"),
+            "set the clocks of both: `timedatectl set-ntp true`",
+        ),
+        None => Finding::ok("peer clocks", "no linked device's clock disagrees with ours"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Level;
     use super::*;
+
+    #[test]
+    fn clocks_that_disagree_are_found() {
+        let now = UnixTime(1_795_000_000);
+        let found =
+            |expires: UnixTime| skew(&[("desk.bob.cloak", &expires.to_string())], now).level;
+        assert_eq!(found(now + DEVICE_RECORD_LIFE), Level::Ok);
+        assert_eq!(found(now + DEVICE_RECORD_LIFE * 2), Level::Warn);
+        assert_eq!(found(UnixTime(now.0 - 10)), Level::Ok);
+        assert_eq!(found(UnixTime(now.0 - 1_000)), Level::Warn);
+    }
 
     #[test]
     fn states_of_a_gateway_are_judged() {
