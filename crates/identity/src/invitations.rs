@@ -21,7 +21,6 @@ use crate::redemption::{RedeemRequest, Transcript, Wish};
 use crate::registrar::{Registrar, RegistrarError};
 use crate::revocation::RevocationLists;
 use crate::roster::{Roster, RosterError};
-use crate::validity::CLOCK_TOLERANCE;
 
 /// Most invitations that are remembered.
 pub const INVITATIONS_MAX: usize = 256;
@@ -215,7 +214,8 @@ impl Invitations {
 
 impl Entry {
     fn is_expired(&self, now: UnixTime) -> bool {
-        now > self.expires + CLOCK_TOLERANCE
+        // Made and judged by the same clock: no tolerance is due.
+        now > self.expires
     }
 
     /// The proof comes first: who has no secret learns nothing about the invitation.

@@ -27,7 +27,7 @@ pub struct NodeConfig {
 pub struct OverlayConfig {
     /// Where transports are accepted. Port 0 takes any.
     pub listen: Vec<SocketAddr>,
-    /// What others should dial, besides the addresses of our interfaces (a port forward).
+    /// What others should dial instead of the addresses of our interfaces (a port forward).
     pub advertise: Vec<SocketAddr>,
     /// Peers to try besides those that are known: `ADDRESS:PORT`, or `KEY@ADDRESS:PORT`.
     pub peers: Vec<String>,

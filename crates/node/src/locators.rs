@@ -1,8 +1,9 @@
 //! Our own locators: where others may reach us, and which of them somebody did reach.
 //!
-//! A locator is advertised (by the operator), of an interface, or observed by a peer. An observed
-//! one counts only after a peer dialled it back and met us; the others are asked to be proved too,
-//! so that `status`, `doctor` and `invite` can tell whether anyone outside can reach us.
+//! A locator is of an interface, or observed by a peer; where the operator advertises some, those
+//! are used instead. An observed one counts only after a peer dialled it back and met us; the others
+//! are asked to be proved too, so that `status`, `doctor` and `invite` can tell whether anyone
+//! outside can reach us.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -80,7 +81,9 @@ impl OwnLocators {
     fn all(&self) -> Vec<(SocketAddr, Source)> {
         let mut all: Vec<_> =
             self.advertised.iter().map(|address| (*address, Source::Advertised)).collect();
-        for bound in &self.bound {
+        // What the operator says is dialled instead of what we would find out.
+        let bound = if all.is_empty() { &self.bound[..] } else { &[] };
+        for bound in bound {
             if bound.ip().is_unspecified() {
                 let fits = |ip: &IpAddr| bound.is_ipv6() || ip.is_ipv4();
                 all.extend(
@@ -148,7 +151,7 @@ impl OwnLocators {
         mut cookie: impl FnMut() -> u64,
     ) -> Vec<(u64, SocketAddr)> {
         let mut candidates = self.current();
-        if let (Some(observed), Some(port)) = (observed, self.port()) {
+        if let (Some(observed), Some(port), []) = (observed, self.port(), &self.advertised[..]) {
             let locator = SocketAddr::new(observed.ip().to_canonical(), port);
             if dialable(locator, &self.policy()).is_ok() && !candidates.contains(&locator) {
                 candidates.push(locator);
