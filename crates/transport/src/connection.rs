@@ -196,7 +196,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is broken for sending; [`io::ErrorKind::OutOfMemory`] when the peer does not
-    /// read what it makes us send.
+    /// read what it makes us send, [`io::ErrorKind::BrokenPipe`] when TLS failed.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.sending == Sending::Overflowed {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
@@ -210,17 +210,22 @@ impl Connection {
                 written => self.out.consume(written),
             }
         }
-        Poll::Ready(Ok(()))
+        // Only now: an alert may have been queued.
+        let has_failed = self.sending == Sending::Failed;
+        Poll::Ready(if has_failed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) })
     }
 
     /// Queues a frame and writes all that is queued.
     ///
     /// # Errors
-    /// As [`poll_flush`](Self::poll_flush).
+    /// As [`poll_flush`](Self::poll_flush); [`io::ErrorKind::BrokenPipe`] after a close, too.
     ///
     /// # Cancel safety
     /// The frame is queued at the first poll; a later flush sends it.
     pub async fn send(&mut self, frame: &Frame) -> io::Result<()> {
+        if matches!(self.sending, Sending::Closing | Sending::Closed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.queue(frame);
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
