@@ -1,8 +1,12 @@
 //! The sending direction: bytes of the application, kept until the peer's application has them.
 //!
-//! Offsets in order: `acked` (delivered at the peer, freed here) <= `next` (to be put on the lane)
-//! <= `sent_max` (highest that was on any lane) <= `end`. The end of the stream, `Fin`, occupies
-//! one offset after the last byte; it needs no credit, since it needs no room.
+//! Offsets in order: `acked` (delivered at the peer) and `next` (to be put on the lane) <=
+//! `sent_max` (highest that was on any lane) <= `end`. The end of the stream, `Fin`, occupies one
+//! offset after the last byte; it needs no credit, since it needs no room.
+//!
+//! Bytes are freed below both `acked` and `next`. During a replay, an acknowledgement of what came
+//! on the lane before may overtake it; the replayed bytes still have to go out, because the
+//! receiver counts positions from where it declared the lane to begin.
 
 use crate::Memory;
 use crate::chunk::{LARGE, SMALL};
@@ -12,7 +16,7 @@ use crate::queue::{Queue, to_usize};
 /// State of the sending direction.
 #[derive(Debug)]
 pub(crate) struct Send {
-    /// Bytes not acknowledged; starts at `acked` but for the offset of `Fin`.
+    /// Bytes that may have to be sent.
     queue: Queue,
     acked: u64,
     next: u64,
@@ -125,6 +129,7 @@ impl Send {
 
     /// What to send next, at most `max` bytes. `early_fin` is a planted bug.
     pub(crate) fn poll(&mut self, max: usize, early_fin: bool) -> Option<Next> {
+        self.free();
         let end = self.queue.end();
         if self.fin == Some(self.next) || (early_fin && self.next < end && self.fin.is_some()) {
             self.next = end + 1;
@@ -159,8 +164,13 @@ impl Send {
         }
         self.acked = self.acked.max(delivered);
         self.limit = self.limit.max(credit);
-        self.queue.release(self.acked);
+        self.free();
         Ok(())
+    }
+
+    /// Frees what is neither to be sent on this lane nor on another.
+    fn free(&mut self) {
+        self.queue.release(self.acked.min(self.next));
     }
 
     /// Checks what a `Resume` or `Resumed` says, without taking it.
@@ -270,6 +280,21 @@ mod tests {
         assert_eq!(fill(&mut send, &memory, 1 << 20), 1 << 17);
         while send.poll(usize::MAX, false).is_some() {}
         assert_eq!(fill(&mut send, &memory, 1 << 20), 0, "the maximum");
+    }
+
+    #[test]
+    fn an_acknowledgement_may_overtake_the_replay() {
+        let (memory, mut send) = (memory(), Send::new(0, 1 << 16, 1 << 16));
+        fill(&mut send, &memory, 10);
+        send.acknowledge(0, 20).unwrap();
+        while send.poll(100, false).is_some() {}
+        send.replay_from(2);
+        assert_eq!(send.poll(3, false), Some(Next::Data(2, 3)));
+        send.acknowledge(9, 20).unwrap();
+        assert_eq!(send.poll(100, false), Some(Next::Data(5, 5)), "no gap on the lane");
+        assert!(send.slice(5, 5).len() == 5 && !send.can_replay(8));
+        send.acknowledge(10, 20).unwrap();
+        assert_eq!(memory.held(), 0);
     }
 
     #[test]

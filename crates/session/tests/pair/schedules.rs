@@ -49,6 +49,19 @@ fn failures(
     seeds.filter_map(failure).take(most).collect()
 }
 
+/// Seeds that once found a bug.
+#[test]
+fn schedules_that_found_a_bug() {
+    for (seed, bug) in [
+        (2544, "what was acknowledged on a lane that lost the race is acknowledged again"),
+        (1062, "an outcome that is settled is not lost by the peer's restart"),
+        (90_337, "an acknowledgement that overtakes the replay leaves no gap"),
+    ] {
+        let failed = failures([seed].into_iter(), None, 1);
+        assert!(failed.is_empty(), "{bug}: {failed:?}");
+    }
+}
+
 #[test]
 fn same_seed_same_event_log() {
     for seed in 0..50 {
