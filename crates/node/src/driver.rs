@@ -65,6 +65,8 @@ pub(crate) struct Driver {
     inbox: mpsc::Receiver<Command>,
     timer: Timer,
     spill: Spill,
+    /// Had a lane before: the next one is for a resume, or a repeated `Open`.
+    has_ridden: bool,
     ended: bool,
 }
 
@@ -89,6 +91,7 @@ impl Driver {
             reading: Side::Open,
             writing: Side::Open,
             inbox,
+            has_ridden: false,
             ended: false,
         }
     }
@@ -167,6 +170,7 @@ impl Driver {
         let id = lane.id;
         self.session.lane_up(now, lane.up());
         self.lanes.push(lane);
+        self.has_ridden = true;
         let Some(frame) = first else { return };
         if let Err(error) = self.session.handle_frame(now, id, frame) {
             self.drop_lane(id, error.code());
@@ -364,6 +368,7 @@ impl Driver {
         match event {
             Event::Opened => self.answer(Ok(())),
             Event::Refused(code) => self.answer(Err(code)),
+            Event::LaneWanted if self.has_ridden => peer.want_fresh(self.handle.id, now),
             Event::LaneWanted => {
                 if let Some(lane) = peer.want(self.handle.id, now) {
                     self.ride(lane, None, now);

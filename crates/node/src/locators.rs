@@ -38,7 +38,7 @@ enum Source {
 pub(crate) struct OwnLocators {
     /// What our listeners are bound to.
     bound: Vec<SocketAddr>,
-    advertised: Vec<SocketAddr>,
+    advertised: RwLock<Vec<SocketAddr>>,
     private: bool,
     policy: RwLock<Policy>,
     state: Mutex<State>,
@@ -56,12 +56,18 @@ struct State {
 impl OwnLocators {
     pub(crate) fn new(bound: Vec<SocketAddr>, advertised: Vec<SocketAddr>, private: bool) -> Self {
         let policy = RwLock::new(policy(&bound, private));
+        let advertised = RwLock::new(advertised);
         Self { bound, advertised, private, policy, state: Mutex::default() }
     }
 
     /// What the listeners are bound to.
     pub(crate) fn bound(&self) -> &[SocketAddr] {
         &self.bound
+    }
+
+    /// Takes over what the operator advertises now.
+    pub(crate) fn advertise(&self, advertised: Vec<SocketAddr>) {
+        *write(&self.advertised) = advertised;
     }
 
     /// The port of the first listener.
@@ -80,7 +86,7 @@ impl OwnLocators {
 
     fn all(&self) -> Vec<(SocketAddr, Source)> {
         let mut all: Vec<_> =
-            self.advertised.iter().map(|address| (*address, Source::Advertised)).collect();
+            read(&self.advertised).iter().map(|address| (*address, Source::Advertised)).collect();
         // What the operator says is dialled instead of what we would find out.
         let bound = if all.is_empty() { &self.bound[..] } else { &[] };
         for bound in bound {
@@ -151,7 +157,9 @@ impl OwnLocators {
         mut cookie: impl FnMut() -> u64,
     ) -> Vec<(u64, SocketAddr)> {
         let mut candidates = self.current();
-        if let (Some(observed), Some(port), []) = (observed, self.port(), &self.advertised[..]) {
+        if let (Some(observed), Some(port), []) =
+            (observed, self.port(), &read(&self.advertised)[..])
+        {
             let locator = SocketAddr::new(observed.ip().to_canonical(), port);
             if dialable(locator, &self.policy()).is_ok() && !candidates.contains(&locator) {
                 candidates.push(locator);

@@ -19,8 +19,10 @@ use crate::shared::{Parts, Shared};
 use crate::sync::{lock, read, write};
 use crate::view::{NameView, PeerView, SessionState, SessionView, Status};
 
-/// Time in which peers are told that we stop.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// Time in which the peers of sessions are told that we stop.
+const FAREWELL_SESSIONS: Duration = Duration::from_secs(2);
+/// Time for every task to end after that.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +105,14 @@ impl Node {
         self.0.locators.bound().to_vec()
     }
 
-    /// Tells every peer, then stops every task. Returns within a few seconds.
+    /// Ends every session with a word to its peer, then stops every task. Returns within a few
+    /// seconds.
     pub async fn shutdown(&self) {
+        for session in self.0.sessions.all() {
+            let _ = session.inbox.try_send(Command::Close(Code::ShuttingDown));
+        }
+        // A session whose peer cannot be reached cannot be told.
+        let _ = tokio::time::timeout(FAREWELL_SESSIONS, self.0.sessions.emptied()).await;
         self.0.cancel.cancel();
         self.0.tasks.close();
         if tokio::time::timeout(FAREWELL, self.0.tasks.wait()).await.is_err() {
@@ -114,6 +122,7 @@ impl Node {
 
     /// Takes over settings that may change while running. No session is touched.
     pub fn reload(&self, config: NodeConfig) {
+        self.0.locators.advertise(config.overlay.advertise.clone());
         *write(&self.0.config) = config;
         self.0.publish();
         self.0.reauthorise_all();

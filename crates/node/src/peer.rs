@@ -91,6 +91,8 @@ struct Demand {
     last_used: Option<Instant>,
     /// Lanes that we are dialling because the peer asked.
     reversing: usize,
+    /// A lane broke since the path was last proved.
+    doubtful: bool,
 }
 
 /// What a peer's task is to provide.
@@ -165,20 +167,34 @@ impl Peer {
         before.is_some_and(|before| before != incarnation)
     }
 
-    /// A warm lane for this session, or a promise: the session's task is given one when there is.
+    /// A warm lane for a session that opens, or a promise: its task is given a lane when there is
+    /// one.
     pub(crate) fn want(&self, session: SessionId, now: Instant) -> Option<Lane> {
         let mut demand = lock(&self.demand);
         demand.last_used = Some(now);
-        if let Some(lane) = demand.pop_healthy() {
-            demand.waiting.retain(|waiting| *waiting != session);
-            self.wanted.notify_one();
-            return Some(lane);
+        let lane = demand.pop_healthy();
+        if lane.is_none() {
+            demand.wait(session);
         }
-        if !demand.waiting.contains(&session) {
-            demand.waiting.push_back(session);
-        }
+        drop(demand);
         self.wanted.notify_one();
-        None
+        lane
+    }
+
+    /// Promises a lane to a session whose lane broke or is suspect. The warm ones may be as dead as
+    /// that, whatever the kernel says, so they are dropped, and the path has to be proved anew.
+    pub(crate) fn want_fresh(&self, session: SessionId, now: Instant) {
+        let mut demand = lock(&self.demand);
+        demand.last_used = Some(now);
+        demand.idle.clear();
+        let first = demand.waiting.is_empty();
+        demand.doubtful |= first;
+        demand.wait(session);
+        drop(demand);
+        self.wanted.notify_one();
+        if first {
+            self.tell(PeerCommand::Suspect);
+        }
     }
 
     /// The session no longer wants a lane.
@@ -233,6 +249,11 @@ impl Peer {
         let used = demand.last_used.is_some_and(|at| now.since(at) < IDLE_AGE);
         let spare = if used { IDLE_SPARE.saturating_sub(demand.idle.len()) } else { 0 };
         Needs { waiting: demand.waiting.len(), spare }
+    }
+
+    /// Whether a session came to doubt the path since this was last asked.
+    pub(crate) fn take_doubt(&self) -> bool {
+        std::mem::take(&mut lock(&self.demand).doubtful)
     }
 
     /// Waits until demand may have risen.
@@ -295,6 +316,12 @@ impl Peer {
 }
 
 impl Demand {
+    fn wait(&mut self, session: SessionId) {
+        if !self.waiting.contains(&session) {
+            self.waiting.push_back(session);
+        }
+    }
+
     fn pop_healthy(&mut self) -> Option<Lane> {
         while let Some((_, mut lane)) = self.idle.pop() {
             if lane.is_healthy() {

@@ -11,7 +11,7 @@ use cloak_wire::{Code, SessionFrame, Target};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::sync::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::lane::Lane;
 use crate::peer::Peer;
@@ -111,7 +111,7 @@ impl SessionHandle {
             peer: self.peer.entity_name(),
             peer_device: self.peer.name(),
             port: port(&self.target),
-            lane: snapshot.lane.map(|_| "direct".to_owned()),
+            lane: snapshot.lane.filter(|_| !suspended).map(|_| "direct".to_owned()),
             opened_at: self.opened_at.to_string(),
             resumes: snapshot.resumes,
             bytes_sent: snapshot.sent,
@@ -157,6 +157,7 @@ pub(crate) struct Registry {
     sessions: DashMap<(DeviceId, SessionId), Arc<SessionHandle>>,
     per_peer: DashMap<DeviceId, AtomicUsize>,
     ended: Mutex<VecDeque<(Instant, SessionView)>>,
+    removed: Notify,
 }
 
 impl Registry {
@@ -197,6 +198,7 @@ impl Registry {
         if let Some(count) = self.per_peer.get(&peer) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
+        self.removed.notify_waiters();
         let Some(view) = handle.view(now, wall) else { return };
         if view.state == SessionState::Lost {
             let mut ended = lock(&self.ended);
@@ -204,6 +206,17 @@ impl Registry {
             while ended.len() > ENDED_MAX {
                 ended.pop_front();
             }
+        }
+    }
+
+    /// Waits until there is no live session.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let removed = self.removed.notified();
+            if self.sessions.is_empty() {
+                return;
+            }
+            removed.await;
         }
     }
 

@@ -174,6 +174,9 @@ impl Task {
             return;
         }
         let needs = self.peer.needs(self.now());
+        if self.peer.take_doubt() {
+            self.proven = false;
+        }
         let wants_channel = self.channels.is_empty() && !self.dialling_channel;
         if needs.waiting > 0 {
             self.ask_for_lanes(needs.waiting);

@@ -81,7 +81,7 @@ async fn two_that_were_invited_by_a_third_find_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn server_rebooted_is_told() {
+async fn a_stopped_node_tells_its_peers_and_is_found_again() {
     let alice = found("alice", system()).await;
     let bob = join(&alice.node, "bob", system()).await;
     let mut stream = open(&bob.node, "alice.cloak").await;
@@ -106,6 +106,6 @@ async fn server_rebooted_is_told() {
         bob.node.sessions().into_iter().find(|row| row.state == SessionState::Lost)
     })
     .await;
-    assert_eq!(lost.reason.as_deref(), Some("peer-restarted"));
+    assert_eq!(lost.reason.as_deref(), Some("shutting-down"));
     drop(again);
 }
