@@ -44,7 +44,8 @@ impl Response {
 }
 
 impl Request {
-    /// A request with a `Host` that is the server's address unless one is given.
+    /// A request. Its `Host` is what the target says where that is a whole URL, else the server's
+    /// address, unless one is given.
     #[must_use]
     pub fn new(method: &str, target: &str) -> Self {
         Self {
@@ -86,6 +87,8 @@ impl Request {
     #[must_use]
     pub fn bytes(&self, host: &str) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
+        let url = self.target.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+        let host = url.unwrap_or(host);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             bytes.extend(format!("Host: {host}\r\n").bytes());
         }

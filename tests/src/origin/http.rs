@@ -29,12 +29,12 @@ const REQUESTS_MAX: usize = 4096;
 
 /// The page of `/page`: a tick later than the one before by exactly one, or it says so for ever.
 const PAGE: &str = "<!doctype html><title>0</title><script>\
-    window.wrong = 0; window.last = -1; window.closed = 0;\
+    window.wrong = 0; window.last = -1; window.ended = 0;\
     const socket = new WebSocket('ws://' + location.host + '/tick');\
     socket.onmessage = event => { const tick = Number(event.data);\
     if (tick !== window.last + 1) window.wrong += 1; window.last = tick;\
     document.title = String(tick); };\
-    socket.onclose = () => { window.closed += 1; };</script>";
+    socket.onclose = () => { window.ended += 1; };</script>";
 
 /// A request as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
