@@ -21,9 +21,9 @@ use crate::args::Up;
 use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
 
-/// How long connections may take to end. The contract is 5 s in all, of which the node takes at most
-/// three to tell its peers.
-const CONNECTIONS_END: Duration = Duration::from_millis(1_500);
+/// How long the end may take: the contract is 5 s. The node takes at most three to tell its peers,
+/// the proxy port meanwhile two for requests on their way.
+const END_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 /// A gateway, running. Dropping it aborts nothing; call [`Running::shutdown`].
 pub(crate) struct Running {
@@ -137,10 +137,12 @@ impl Running {
     /// Ends in order: no new requests, peers told, control socket last.
     pub(crate) async fn shutdown(self) {
         self.applications.cancel();
-        self.node.shutdown().await;
-        self.control.cancel();
-        let ended = tokio::time::timeout(CONNECTIONS_END, self.tasks.wait()).await;
-        if ended.is_err() {
+        let ended = async {
+            self.node.shutdown().await;
+            self.control.cancel();
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(END_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
         // It may be gone already; the lock, not the socket, tells whether a gateway runs.

@@ -174,10 +174,39 @@ fn init_makes_a_private_home_once() {
     assert!(stderr(&again).contains("already"), "{}", stderr(&again));
 }
 
-/// A started demo; killed when a test fails before it ended.
-struct Demo(Child);
+#[test]
+fn status_works_when_descriptors_are_used_up() {
+    let home = Home::with_config("descriptors", "");
+    std::fs::set_permissions(&home.0, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(code(&home.run("init --name alice --device laptop")), Some(0));
+    let up = "ulimit -n 64; exec \"$0\" up --proxy 127.0.0.1:0 --listen 127.0.0.1:0";
+    let child = Command::new("sh")
+        .args(["-c", up, env!("CARGO_BIN_EXE_cloak")])
+        .env("CLOAK_HOME", &home.0)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut gateway = Running(child);
+    let mut lines = BufReader::new(gateway.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let ready = lines.next().unwrap();
+    let proxy = ready.strip_prefix("ready proxy=").unwrap().split(' ').next().unwrap().to_owned();
 
-impl Drop for Demo {
+    let idle: Vec<_> = (0..100).map(|_| TcpStream::connect(&proxy).unwrap()).collect();
+    for _ in 0..20 {
+        assert_eq!(code(&home.run("status")), Some(0));
+    }
+    idle[0].set_nonblocking(true).unwrap();
+    let held = idle[0].peek(&mut [0]).unwrap_err().kind();
+    assert_eq!(held, std::io::ErrorKind::WouldBlock, "it did not wait until some were free");
+    assert_eq!(code(&home.run("stop")), Some(0));
+    assert_eq!(gateway.0.wait().unwrap().code(), Some(0));
+    drop(idle);
+}
+
+/// A process that runs on; killed when a test fails before it ended.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -191,7 +220,7 @@ fn the_demo_serves_and_ends_cleanly() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut demo = Demo(child);
+    let mut demo = Running(child);
     let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let ready = lines.next().unwrap();
     let proxy = ready.strip_prefix("ready proxy=").unwrap().split(' ').next().unwrap().to_owned();

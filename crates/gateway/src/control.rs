@@ -9,6 +9,7 @@ mod client;
 mod guard;
 pub mod message;
 mod rejoined;
+mod reserve;
 mod router;
 mod stream;
 
@@ -36,6 +37,7 @@ pub use self::client::{Answer, Client, ClientError};
 pub use self::message::Refusal;
 use self::message::{GatewayStatus, Reloaded, path};
 pub use self::rejoined::Rejoined;
+use self::reserve::Reserve;
 use crate::{ProxyHandle, Services};
 
 /// Re-reads the configuration, and knows the one in force. The command line is one.
@@ -98,6 +100,7 @@ impl Control {
     pub async fn run(self, listener: UnixListener, cancel: CancellationToken) {
         let control = Arc::new(self);
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let reserve = Arc::new(Reserve::new());
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -108,14 +111,17 @@ impl Control {
             match (accepted, permits.clone().try_acquire_owned()) {
                 (Ok((socket, _)), Ok(permit)) if guard::is_same_user(&socket) => {
                     let serve = serve(control.clone(), socket, connections.clone(), cancel.clone());
+                    let reserve = reserve.clone();
                     connections.spawn(async move {
                         serve.await;
+                        reserve.take_back();
                         drop(permit);
                     });
                 }
+                (Err(error), _) if reserve.give_up(&error) => {}
                 (Ok(_), _) => tracing::debug!("a control connection was refused"),
                 (Err(error), _) => {
-                    tracing::warn!(%error, "the control socket accepts no connection");
+                    tracing::debug!(%error, "the control socket accepts no connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
