@@ -33,6 +33,14 @@ pub enum Purpose {
         #[n(0)]
         cookie: u64,
     },
+    /// A lane that the acceptor asked for by a `DialBack` without a locator: the acceptor opens
+    /// sessions on it, as if it had dialled.
+    #[n(4)]
+    Reverse {
+        /// The cookie of the `DialBack`.
+        #[n(0)]
+        cookie: u64,
+    },
 }
 
 /// Serial numbers of the revocation lists a peer holds.

@@ -19,7 +19,7 @@ pub enum PeerFrame {
     DialBack {
         /// Comes back in [`Purpose::Proof`](crate::Purpose::Proof) where `at` is given.
         cookie: u64,
-        /// The locator to prove; none asks for a lane to be dialled and pooled.
+        /// The locator to prove; none asks for a lane ([`Purpose::Reverse`](crate::Purpose::Reverse)).
         at: Option<SocketAddr>,
     },
     /// Resume these sessions: the sender cannot reach the receiver.
