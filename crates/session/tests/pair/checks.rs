@@ -315,10 +315,18 @@ fn an_idle_session_is_small() {
     let size = size_of::<Session>();
     assert!(size < 2048, "{size} bytes");
     let ledger = Ledger::new(1 << 20);
-    let mut session = responder();
-    assert_eq!(ledger.held(), 0);
-    session
-        .handle_frame(NOW, LaneId(1), SessionFrame::Ack { delivered: 100, credit: 1000 })
-        .unwrap();
-    assert_eq!(session.snapshot().held, 0);
+    let rng = Rng::from_u64(1);
+    let mut session = Session::respond(NOW, Config::default(), &open(1), ledger.account(PEER), rng);
+    session.lane_up(NOW, up(1, false));
+    session.opened(NOW);
+    session.space();
+    session.wrote(NOW, 100);
+    frames(&mut session, 1);
+    assert_eq!(ledger.held(), 4096, "a keystroke costs a page");
+    let ack = SessionFrame::Ack { delivered: 100, credit: 1000 };
+    session.handle_frame(NOW, LaneId(1), ack).unwrap();
+    assert_eq!(ledger.held(), 0, "and nothing once it is acknowledged");
+    session.space();
+    session.wrote(NOW, 0);
+    assert_eq!(ledger.held(), 0, "room that is given back costs nothing");
 }
