@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use cloak_base::Instant;
-use cloak_session::{Event, LaneId, Session, Suspicion, Transmit};
+use cloak_session::{End, Event, LaneId, Session, Suspicion, Transmit};
 use cloak_transport::RecvError;
 use cloak_wire::{Code, Frame, Item, SessionFrame};
 use tokio::io::ReadBuf;
@@ -67,7 +67,8 @@ pub(crate) struct Driver {
     spill: Spill,
     /// Had a lane before: the next one is for a resume, or a repeated `Open`.
     has_ridden: bool,
-    ended: bool,
+    was_open: bool,
+    ended: Option<End>,
 }
 
 impl Driver {
@@ -92,7 +93,8 @@ impl Driver {
             writing: Side::Open,
             inbox,
             has_ridden: false,
-            ended: false,
+            was_open: false,
+            ended: None,
         }
     }
 
@@ -109,8 +111,14 @@ impl Driver {
         .await;
         let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall());
         self.handle.show(self.session.snapshot());
-        self.shared.sessions.remove(&self.handle, now, wall);
+        self.shared.sessions.remove(&self.handle, self.was_lost().then_some((now, wall)));
         self.handle.peer.forget(self.handle.id);
+    }
+
+    /// Whether an open session ended by neither its applications nor an operator.
+    fn was_lost(&self) -> bool {
+        let by_somebody = [Code::Closed, Code::Reset, Code::Cancelled];
+        self.was_open && self.ended.is_some_and(|end| !by_somebody.contains(&end.code()))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -135,7 +143,7 @@ impl Driver {
         }
         self.part(cx);
         self.handle.show(self.session.snapshot());
-        if self.ended && self.parting.is_empty() && self.lanes.is_empty() {
+        if self.ended.is_some() && self.parting.is_empty() && self.lanes.is_empty() {
             return Poll::Ready(());
         }
         self.timer.set(self.session.poll_timeout());
@@ -161,7 +169,7 @@ impl Driver {
     }
 
     fn ride(&mut self, lane: Lane, first: Option<SessionFrame>, now: Instant) {
-        if self.ended {
+        if self.ended.is_some() {
             return self.shared.release(lane);
         }
         if let Some(incarnation) = self.handle.peer.incarnation() {
@@ -216,6 +224,7 @@ impl Driver {
                 Poll::Ready(Ok((application, address))) => {
                     self.application = Some(application);
                     self.handle.set_application(address);
+                    self.was_open = true;
                     self.session.opened(now);
                 }
                 Poll::Ready(Err(code)) => self.session.refuse(now, code),
@@ -366,7 +375,10 @@ impl Driver {
     fn event(&mut self, event: Event, now: Instant) {
         let peer = &self.handle.peer;
         match event {
-            Event::Opened => self.answer(Ok(())),
+            Event::Opened => {
+                self.was_open = true;
+                self.answer(Ok(()));
+            }
             Event::Refused(code) => self.answer(Err(code)),
             Event::LaneWanted if self.has_ridden => peer.want_fresh(self.handle.id, now),
             Event::LaneWanted => {
@@ -403,10 +415,10 @@ impl Driver {
         }
     }
 
-    fn end(&mut self, end: cloak_session::End, now: Instant) {
+    fn end(&mut self, end: End, now: Instant) {
         tracing::debug!(session = %self.handle.id.fmt_short(), ?end, "ended");
-        self.ended = true;
-        if let cloak_session::End::Lost(code) = end {
+        self.ended = Some(end);
+        if let End::Lost(code) = end {
             self.answer(Err(code));
             if let Some(application) = self.application.take() {
                 application.reset();

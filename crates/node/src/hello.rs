@@ -37,8 +37,7 @@ impl Shared {
         let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_hello(connection))
             .await
             .map_err(|_| Code::Timeout)??;
-        let ours = self.hello(connection, hello.purpose.clone(), nonce);
-        connection.queue(&Frame::Hello(Box::new(ours)));
+        // Who is refused is told why instead of who we are.
         if hello.purpose != Purpose::Join
             && let Err(code) = self.check(connection, &hello)
         {
@@ -46,6 +45,8 @@ impl Shared {
             let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, flush(connection)).await;
             return Err(code);
         }
+        let ours = self.hello(connection, hello.purpose.clone(), nonce);
+        connection.queue(&Frame::Hello(Box::new(ours)));
         Ok((hello, nonce))
     }
 

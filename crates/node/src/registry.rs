@@ -189,8 +189,9 @@ impl Registry {
         self.per_peer.get(&peer).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Takes a session out; one that was lost stays listed for an hour.
-    pub(crate) fn remove(&self, handle: &SessionHandle, now: Instant, wall: UnixTime) {
+    /// Takes a session out; one that was lost, at the time given, stays listed for an hour. What
+    /// an application or an operator ended is not lost.
+    pub(crate) fn remove(&self, handle: &SessionHandle, lost: Option<(Instant, UnixTime)>) {
         let peer = handle.peer.device();
         if self.sessions.remove(&(peer, handle.id)).is_none() {
             return;
@@ -199,13 +200,12 @@ impl Registry {
             count.fetch_sub(1, Ordering::Relaxed);
         }
         self.removed.notify_waiters();
+        let Some((now, wall)) = lost else { return };
         let Some(view) = handle.view(now, wall) else { return };
-        if view.state == SessionState::Lost {
-            let mut ended = lock(&self.ended);
-            ended.push_back((now, view));
-            while ended.len() > ENDED_MAX {
-                ended.pop_front();
-            }
+        let mut ended = lock(&self.ended);
+        ended.push_back((now, view));
+        while ended.len() > ENDED_MAX {
+            ended.pop_front();
         }
     }
 

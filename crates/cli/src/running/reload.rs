@@ -50,7 +50,8 @@ impl Reloader {
         changed.extend(node_changed.iter().map(ToString::to_string));
         let restart_needed = needs_restart(&current, &next);
         // What needs a restart stays what it was, so that the next reload says it again.
-        let (overlay, memory) = (current.node.overlay.clone(), current.node.memory.clone());
+        let (mut overlay, memory) = (current.node.overlay.clone(), current.node.memory.clone());
+        overlay.advertise = next.node.overlay.advertise.clone();
         let log = current.log.clone();
         *current = next;
         (current.node.overlay, current.node.memory, current.log) = (overlay, memory, log);
@@ -69,12 +70,18 @@ impl Reload for Reloader {
 }
 
 fn changed_in_node(old: &NodeConfig, new: &NodeConfig) -> Vec<&'static str> {
-    keys(&[("session", old.session != new.session), ("device", old.device != new.device)])
+    keys(&[
+        ("overlay.advertise", old.overlay.advertise != new.overlay.advertise),
+        ("session", old.session != new.session),
+        ("device", old.device != new.device),
+    ])
 }
 
 fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut overlay = old.node.overlay.clone();
+    overlay.advertise = new.node.overlay.advertise.clone();
     let differing = keys(&[
-        ("overlay", old.node.overlay != new.node.overlay),
+        ("overlay", overlay != new.node.overlay),
         ("memory", old.node.memory != new.node.memory),
         ("log", old.log != new.log),
     ]);
@@ -98,6 +105,8 @@ mod tests {
         new.log.level = "debug".to_owned();
         assert_eq!(needs_restart(&old, &new), ["overlay", "log"]);
         new.node.device.preference = 7;
-        assert_eq!(changed_in_node(&old.node, &new.node), ["device"]);
+        new.node.overlay.advertise.push(std::net::SocketAddr::from(([192, 0, 2, 1], 7140)));
+        assert_eq!(changed_in_node(&old.node, &new.node), ["overlay.advertise", "device"]);
+        assert_eq!(needs_restart(&old, &new), ["overlay", "log"]);
     }
 }

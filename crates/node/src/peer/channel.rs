@@ -37,9 +37,9 @@ impl Channel {
         Self { connection, last_heard: now, probe: None, probes_sent: 0, rtt: None }
     }
 
-    /// The last round trip that was measured.
+    /// The last round trip that was measured: by a probe, or else by the kernel.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.rtt
+        self.rtt.or_else(|| Some(self.connection.progress()?.rtt))
     }
 
     /// Queues a message; the next poll writes it.

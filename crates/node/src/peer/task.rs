@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cloak_base::{DeviceId, Instant};
 use cloak_transport::{Clock, Connection, Hurry, Redial};
-use cloak_wire::{Code, Frame, Hello, NUDGE_MAX, Nonce, PeerFrame, Purpose};
+use cloak_wire::{Blame, Code, Frame, Hello, NUDGE_MAX, Nonce, PeerFrame, Purpose};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -27,6 +27,8 @@ const DIALS_MAX: usize = 32;
 const CHANNELS_MAX: usize = 4;
 /// Pause between two rounds of `DialBack`, for a peer that we cannot dial.
 const DIAL_BACK_EVERY: Duration = Duration::from_secs(1);
+/// Pause after the peer refused us: it knows our address and our key, and will not think again soon.
+const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 /// How often warm lanes are checked.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
@@ -58,6 +60,8 @@ struct Task {
     dialling_lanes: usize,
     dialling_channel: bool,
     dial_back_at: Instant,
+    /// No dial before this: the peer refused the last one.
+    refused_until: Instant,
     sweep_at: Instant,
     dismissed: bool,
 }
@@ -91,6 +95,7 @@ pub(super) async fn run(
         dialling_lanes: 0,
         dialling_channel: false,
         dial_back_at: now,
+        refused_until: now,
         sweep_at: now + SWEEP_EVERY,
         dismissed: false,
     };
@@ -180,6 +185,9 @@ impl Task {
         let wants_channel = self.channels.is_empty() && !self.dialling_channel;
         if needs.waiting > 0 {
             self.ask_for_lanes(needs.waiting);
+        }
+        if self.now() < self.refused_until {
+            return;
         }
         let waits = needs.waiting > 0;
         if waits && !self.was_waiting && self.redial.is_running() {
@@ -275,6 +283,7 @@ impl Task {
                 }
             }
             PeerCommand::NetworkChanged => {
+                self.refused_until = now;
                 self.hurry.now();
                 for channel in &mut self.channels {
                     if !self.shared.is_route_unchanged(&channel.connection) {
@@ -283,11 +292,15 @@ impl Task {
                 }
             }
             PeerCommand::Woke => {
+                self.refused_until = now;
                 self.hurry.now();
                 self.peer.sweep(now, false);
                 self.channels.iter_mut().for_each(|channel| channel.suspect(now));
             }
-            PeerCommand::Rebound => self.hurry.now(),
+            PeerCommand::Rebound => {
+                self.refused_until = now;
+                self.hurry.now();
+            }
             PeerCommand::Suspect => {
                 self.channels.iter_mut().for_each(|channel| channel.suspect(now));
             }
@@ -304,6 +317,9 @@ impl Task {
             Err(code) => {
                 self.proven = false;
                 self.peer.set_error(Some(code.to_string()));
+                if code.blame() == Blame::Peer {
+                    self.refused_until = self.now() + REFUSED_PAUSE;
+                }
             }
             Ok((connection, hello, local_nonce)) => {
                 self.proven = true;
@@ -385,7 +401,8 @@ impl Task {
         let dial_back = (self.peer.needs(self.now()).waiting > 0 && !self.proven)
             .then_some(self.dial_back_at.max(self.now() + Duration::from_millis(50)))
             .filter(|_| !self.channels.is_empty());
-        channels.chain(dial_back).fold(self.sweep_at, Instant::min)
+        let refused = Some(self.refused_until).filter(|until| *until > self.now());
+        channels.chain(dial_back).chain(refused).fold(self.sweep_at, Instant::min)
     }
 
     fn handle_timeout(&mut self) {
