@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use cloak_identity::Name;
 use cloak_node::Code;
 
 /// Where a request is to go.
@@ -44,7 +45,7 @@ impl Destination {
         if let Some(target) = aliases.find(&name) {
             return Ok(Self::Cloak { name: target.to_owned(), port });
         }
-        if in_cloak(&name) {
+        if Name::is_cloak(&name) {
             return Ok(Self::Cloak { name, port });
         }
         if name.ends_with(LOCAL_VIEW_SUFFIX) {
@@ -99,15 +100,8 @@ impl Aliases {
 fn entry(alias: &str, target: &str) -> Result<(String, String), BadAlias> {
     let name = normalise(alias).filter(|name| literal(name).is_none());
     let name = name.ok_or_else(|| BadAlias::Name(alias.to_owned()))?;
-    let target = normalise(target).filter(|target| in_cloak(target));
+    let target = normalise(target).filter(|target| Name::is_cloak(target));
     Ok((name, target.ok_or_else(|| BadAlias::Target(alias.to_owned()))?))
-}
-
-/// Whether a host belongs to Cloak, whatever its case and however many dots end it.
-pub(crate) fn in_cloak(host: &str) -> bool {
-    let host = host.trim_end_matches('.').as_bytes();
-    let Some(rest) = host.len().checked_sub(TOP_LABEL.len()) else { return false };
-    host[rest..].eq_ignore_ascii_case(TOP_LABEL) && (rest == 0 || host.get(rest - 1) == Some(&b'.'))
 }
 
 fn literal(host: &str) -> Option<IpAddr> {
@@ -130,7 +124,6 @@ fn normalise(host: &str) -> Option<String> {
 /// Ends the hosts of the local view; a resolver must not see those names either.
 pub(crate) const LOCAL_VIEW_SUFFIX: &str = ".cloak.localhost";
 
-const TOP_LABEL: &[u8] = b"cloak";
 /// Longest name DNS could carry; SOCKS carries two more bytes.
 const NAME_LEN_MAX: usize = 253;
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use cloak_base::Redacted;
+use cloak_identity::Name;
 use serde::Deserialize;
 
 /// Where connections to ordinary destinations, those not in `.cloak`, leave from.
@@ -85,7 +86,7 @@ fn upstream(text: &str) -> Result<Upstream, BadRoute> {
     if host.is_empty() || host.contains(['/', '@', ' ']) {
         return Err(BadRoute::Syntax);
     }
-    if crate::destination::in_cloak(host) {
+    if Name::is_cloak(host) {
         return Err(BadRoute::CloakUpstream);
     }
     Ok(Upstream { host: host.to_owned(), port, login })

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use cloak_base::EntityId;
+use cloak_identity::{EntityName, Name, NameError};
 use serde::Deserialize;
-
-use crate::destination::in_cloak;
 
 /// One exposed service.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -62,7 +61,7 @@ impl FromStr for ServiceTarget {
             None => !host.is_empty() && !host.contains([':', '/', ' ', '[', ']']),
         };
         let host = bare.unwrap_or(host);
-        if !valid || in_cloak(host) {
+        if !valid || Name::is_cloak(host) {
             return Err(BadTarget);
         }
         Ok(Self::Tcp { host: host.to_owned(), port })
@@ -103,8 +102,16 @@ pub enum Allow {
 
 /// A text that names nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not somebody to allow: write \"realm\", \"anyone\", or a name as in \"alice.cloak\"")]
-pub struct BadAllow;
+pub enum BadAllow {
+    /// Neither one of the two words nor a name.
+    #[error(
+        "not somebody to allow (it {0}): write \"realm\", \"anyone\", or a name as in \"alice.cloak\""
+    )]
+    Name(NameError),
+    /// The name of a device.
+    #[error("services are allowed to entities, not to single devices: leave out the device's part")]
+    Device,
+}
 
 impl FromStr for Allow {
     type Err = BadAllow;
@@ -118,15 +125,12 @@ impl FromStr for Allow {
         if let Ok(entity) = text.parse() {
             return Ok(Self::Entity(entity));
         }
-        let name = text.to_ascii_lowercase();
-        let label = name.strip_suffix(".cloak").ok_or(BadAllow)?;
-        if let Some(entity) = key_label(label) {
-            return Ok(Self::Entity(entity));
+        let name = Name::parse(text).map_err(BadAllow::Name)?;
+        match name.entity_name() {
+            _ if name.device_label().is_some() => Err(BadAllow::Device),
+            EntityName::Key(entity) => Ok(Self::Entity(*entity)),
+            EntityName::Label(_) => Ok(Self::Name(name.to_string())),
         }
-        if label.is_empty() || !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(BadAllow);
-        }
-        Ok(Self::Name(name))
     }
 }
 
@@ -171,19 +175,6 @@ impl TryFrom<String> for Movable {
     }
 }
 
-/// The entity of a self-certifying name: base32 of its key, two bytes of checksum, a version. A
-/// mistyped key allows nobody, so the checksum is left to the crate that hands such names out.
-fn key_label(label: &str) -> Option<EntityId> {
-    if label.len() != KEY_LABEL_LEN {
-        return None;
-    }
-    let bytes = data_encoding::BASE32_NOPAD.decode(label.to_ascii_uppercase().as_bytes()).ok()?;
-    EntityId::from_slice(bytes.get(..EntityId::LEN)?)
-}
-
-/// 35 bytes in base32.
-const KEY_LABEL_LEN: usize = 56;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,13 +193,15 @@ mod tests {
     fn allow_takes_names_keys_and_two_words() {
         assert_eq!("realm".parse(), Ok(Allow::Realm));
         assert_eq!("Alice.CLOAK".parse(), Ok(Allow::Name("alice.cloak".into())));
-        let mut bytes = [7; 35];
-        bytes[34] = 1;
-        let key = data_encoding::BASE32_NOPAD.encode(&bytes).to_lowercase() + ".cloak";
-        assert_eq!(key.parse(), Ok(Allow::Entity(EntityId::from_bytes([7; 32]))));
-        for bad in ["", "reaml", "alice", ".cloak", "laptop.alice.cloak", "a b.cloak"] {
-            assert_eq!(bad.parse::<Allow>(), Err(BadAllow), "{bad}");
+        let entity = EntityId::from_bytes([7; 32]);
+        let key = Name::entity(EntityName::Key(entity)).to_string();
+        assert_eq!(key.parse(), Ok(Allow::Entity(entity)));
+        assert_eq!(entity.to_string().parse(), Ok(Allow::Entity(entity)));
+        let mistyped = key.replacen(&key[..1], if key.starts_with('a') { "b" } else { "a" }, 1);
+        for bad in ["", "reaml", "alice", ".cloak", "a b.cloak", &mistyped] {
+            assert!(matches!(bad.parse::<Allow>(), Err(BadAllow::Name(_))), "{bad}");
         }
+        assert_eq!("laptop.alice.cloak".parse::<Allow>(), Err(BadAllow::Device));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) async fn run(self, bound: Bound, cancel: CancellationToken) {
         let mut spare = spare_descriptor();
+        let mut exhausted = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -37,9 +38,15 @@ impl Acceptor {
                 accepted = bound.accept() => accepted,
             };
             match accepted {
-                Ok(accepted) => self.admit(accepted),
+                Ok(accepted) => {
+                    exhausted = false;
+                    self.admit(accepted);
+                }
                 Err(error) if is_exhaustion(&error) => {
-                    warn!(%error, "applications are turned away");
+                    if !exhausted {
+                        warn!(%error, "applications are turned away until descriptors are free");
+                    }
+                    exhausted = true;
                     drop(spare.take());
                     self.turn_one_away(&bound).await;
                     spare = spare_descriptor();
@@ -73,7 +80,9 @@ impl Acceptor {
         });
     }
 
-    /// Without descriptors: tells one application, then waits, since more would fare the same.
+    /// Without descriptors: tells one application, then waits, since more would fare the same. The
+    /// kernel looks for a descriptor first, so there may be no application yet: the spare one is
+    /// then free for the next.
     async fn turn_one_away(&self, bound: &Bound) {
         let refusing = async {
             if let Ok(accepted) = bound.accept().await {

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::support::*;
@@ -159,3 +159,68 @@ async fn a_unix_socket_is_ours_alone_and_replaces_only_a_dead_one() {
         BindError::Listen { address: again.listen[0].clone(), reason: ErrorKind::AddrInUse };
     assert_eq!(error, expected);
 }
+
+/// Runs twice: once as the test, and once as a process of its own with few descriptors.
+#[tokio::test]
+async fn exhausted_descriptors_are_answered_busy() {
+    const ROLE: &str = "CLOAK_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(ROLE).is_some() {
+        return run_with_few_descriptors().await;
+    }
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "limits::exhausted_descriptors_are_answered_busy", "--nocapture"])
+        .env(ROLE, "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let address: std::net::SocketAddr = loop {
+        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        if let Some((_, address)) = line.split_once("proxy=") {
+            break address.parse().unwrap();
+        }
+    };
+    let mut held = Vec::new();
+    let exhausted = async {
+        loop {
+            match ask(address).await {
+                (0, stream) => held.push(stream),
+                (code, _) => return code,
+            }
+            assert!(held.len() < 4 * FREE_DESCRIPTORS, "the limit holds");
+        }
+    };
+    assert_eq!(timeout(DEADLINE, exhausted).await.unwrap(), 1, "busy");
+    assert!(!held.is_empty(), "served as long as there are descriptors");
+    drop(held);
+    let served = async { while ask(address).await.0 != 0 {} };
+    timeout(DEADLINE, served).await.expect("served again when descriptors are free");
+}
+
+async fn ask(address: std::net::SocketAddr) -> (u8, tokio::net::TcpStream) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    (socks5_request(&mut stream, &socks5_name("bob.cloak", 80)).await, stream)
+}
+
+async fn run_with_few_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let (sender, mut sessions) = tokio::sync::mpsc::channel(8);
+    let gateway = Gateway::start(&[("bob.cloak", Peer::Test(sender))]);
+    let used = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = u64::try_from(used + FREE_DESCRIPTORS).ok();
+    setrlimit(Resource::Nofile, limit).unwrap();
+    println!("proxy={}", gateway.address);
+    gateway.tasks.spawn(async move {
+        let reading = tokio_util::task::TaskTracker::new();
+        while let Some(mut application) = sessions.recv().await {
+            reading.spawn(async move { application.read_to_end(&mut Vec::new()).await });
+        }
+    });
+    let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
+}
+
+/// About: the listener's spare one, and numbers above the limit that were inherited, count too.
+const FREE_DESCRIPTORS: usize = 6;
