@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_session::{Role, Session};
-use cloak_transport::{Connection, Listener, RecvError};
+use cloak_transport::{Connection, Listener, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Open, Purpose, SessionFrame};
 
 use crate::api::{Backend, BoxFuture, Incoming};
@@ -80,6 +80,7 @@ fn lane(
         local: shared.tls.device(),
         local_nonce,
         peer_nonce: hello.nonce,
+        unread: std::collections::VecDeque::new(),
         opener,
     }
 }
@@ -90,7 +91,7 @@ pub(crate) async fn serve_lane(shared: Arc<Shared>, mut lane: Lane) {
         let received = tokio::select! {
             biased;
             () = shared.cancel.cancelled() => return,
-            received = tokio::time::timeout(IDLE_TIMEOUT, receive(&mut lane.connection)) => received,
+            received = tokio::time::timeout(IDLE_TIMEOUT, next_frame(&mut lane)) => received,
         };
         let frame = match received {
             Ok(Ok(Frame::Session(frame))) => frame,
@@ -118,10 +119,18 @@ pub(crate) async fn serve_lane(shared: Arc<Shared>, mut lane: Lane) {
     }
 }
 
+/// The next frame on a lane: one that was read too early, or one from the connection.
+async fn next_frame(lane: &mut Lane) -> Result<Frame, RecvError<UnexpectedData>> {
+    match lane.unread.pop_front() {
+        Some(frame) => Ok(Frame::Session(frame)),
+        None => receive(&mut lane.connection).await,
+    }
+}
+
 /// Flushes, then drops what the opener still sends for the refused session, up to its `Idle`.
 async fn drain(lane: &mut Lane) -> bool {
     loop {
-        let received = tokio::time::timeout(IDLE_TIMEOUT, receive(&mut lane.connection)).await;
+        let received = tokio::time::timeout(IDLE_TIMEOUT, next_frame(lane)).await;
         match received {
             Ok(Ok(Frame::Session(SessionFrame::Idle))) => return true,
             Ok(Ok(Frame::Session(_))) => {}

@@ -1,8 +1,8 @@
 //! Drives one session: moves bytes between the application's socket, the session and its lane.
 //!
 //! One task owns all three; nothing is handed to another task per chunk. [`Driver::poll`] is the
-//! one drain loop: inputs (commands, timer, lane, application), then events, then transmissions,
-//! until nothing moves or the round limit is reached.
+//! one drain loop: inputs (commands, timer, lane, application), then events and transmissions, until
+//! nothing moves or the round limit is reached.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -140,6 +140,8 @@ impl Driver {
             self.spill(cx, now);
             moved |= self.events(now);
             moved |= self.transmit(cx, now);
+            // A lane that became free by its last frame is not read again.
+            moved |= self.events(now);
         }
         self.part(cx);
         self.handle.show(self.session.snapshot());
@@ -179,9 +181,11 @@ impl Driver {
         self.session.lane_up(now, lane.up());
         self.lanes.push(lane);
         self.has_ridden = true;
-        let Some(frame) = first else { return };
-        if let Err(error) = self.session.handle_frame(now, id, frame) {
-            self.drop_lane(id, error.code());
+        let unread = self.lanes.last_mut().map(|lane| std::mem::take(&mut lane.unread));
+        for frame in first.into_iter().chain(unread.into_iter().flatten()) {
+            if let Err(error) = self.session.handle_frame(now, id, frame) {
+                return self.drop_lane(id, error.code());
+            }
         }
     }
 
@@ -247,8 +251,16 @@ impl Driver {
             let lane = &mut lanes[index];
             let id = lane.id;
             let mut socket = Context::from_waker(cx.waker());
+            // What follows an `Idle` in the same read is the next session's.
+            let mut idle = false;
+            let mut behind = Vec::new();
             let mut handler = |item: Item<'_>| match item {
+                Item::Frame(Frame::Session(frame)) if idle => {
+                    behind.push(frame);
+                    Ok(())
+                }
                 Item::Frame(Frame::Session(frame)) => {
+                    idle = frame == SessionFrame::Idle;
                     session.handle_frame(now, id, frame).map_err(|error| error.code())
                 }
                 Item::Frame(Frame::Close { code }) => Err(code),
@@ -265,7 +277,13 @@ impl Driver {
                     Ok(())
                 }
             };
-            match lane.connection.poll_recv(cx, &mut handler) {
+            let received = lane.connection.poll_recv(cx, &mut handler);
+            let kept = behind.into_iter().try_for_each(|frame| lane.keep_unread(frame));
+            let received = match (received, kept) {
+                (Poll::Ready(Ok(_)), Err(code)) => Poll::Ready(Err(RecvError::Handler(code))),
+                (received, _) => received,
+            };
+            match received {
                 Poll::Pending => {}
                 Poll::Ready(Ok(_)) => moved = true,
                 Poll::Ready(Err(error)) => {

@@ -3,15 +3,19 @@
 //! Built once both `Hello`s were exchanged and verified. Moves by value between the pool, the
 //! session that rides it and the acceptor that waits for the next session.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use cloak_base::DeviceId;
 use cloak_session::{LaneId, LaneUp};
 use cloak_transport::Connection;
-use cloak_wire::Nonce;
+use cloak_wire::{Code, Nonce, SessionFrame};
 
 use crate::peer::Peer;
+
+/// Frames behind an `Idle`, at most: an opener waits for its answer after the first few.
+const UNREAD_MAX: usize = 8;
 
 /// See the module.
 pub(crate) struct Lane {
@@ -27,6 +31,8 @@ pub(crate) struct Lane {
     pub(crate) local_nonce: Nonce,
     /// The other end's.
     pub(crate) peer_nonce: Nonce,
+    /// Frames that came behind the last session's `Idle`: they belong to the next one.
+    pub(crate) unread: VecDeque<SessionFrame>,
     /// Whether we open sessions on it (we dialled it, or asked for it), or the other end does.
     pub(crate) opener: Opener,
 }
@@ -51,6 +57,18 @@ impl Lane {
             local: self.local,
             peer: self.connection.peer(),
         }
+    }
+
+    /// Keeps a frame for the next session.
+    ///
+    /// # Errors
+    /// The opener does not wait for its answer.
+    pub(crate) fn keep_unread(&mut self, frame: SessionFrame) -> Result<(), Code> {
+        if self.unread.len() == UNREAD_MAX {
+            return Err(Code::Violation);
+        }
+        self.unread.push_back(frame);
+        Ok(())
     }
 
     /// Whether an idle lane still has a connection, as far as the kernel knows. The other end sends

@@ -36,7 +36,7 @@ impl Shared {
             PeerFrame::Nudge { sessions } => {
                 for id in sessions {
                     if let Some(session) = self.sessions.get(peer.device(), id) {
-                        let _ = session.inbox.try_send(Command::Suspect(Suspicion::PeerSilent));
+                        let _ = session.inbox.try_send(Command::Suspect(Suspicion::Nudged));
                     }
                 }
             }
@@ -91,6 +91,7 @@ impl Shared {
             local: self.tls.device(),
             local_nonce,
             peer_nonce: hello.nonce,
+            unread: std::collections::VecDeque::new(),
             opener: Opener::Peer,
         })
     }

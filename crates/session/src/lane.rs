@@ -95,6 +95,9 @@ pub(crate) struct Lane {
     pub(crate) liveness: Liveness,
     /// A probe to send.
     pub(crate) probe_due: bool,
+    /// The peer hears nothing on it: what comes from there no longer shows that it works, until
+    /// something answers what we sent.
+    pub(crate) unheard: bool,
     /// The probe that was sent last.
     pub(crate) probe: Option<(u64, Instant)>,
     /// The probe to answer: the latest, where several came at once.
@@ -118,6 +121,7 @@ impl Lane {
             position: 0,
             liveness: Liveness::new(now),
             probe_due: false,
+            unheard: false,
             probe: None,
             alive_due: None,
             reset_sent: false,

@@ -117,7 +117,8 @@ frames! {
         session(|(delivered, credit)| S::Ack { delivered, credit });
     0x17 Session(S::Fin) => (), session(|()| S::Fin);
     0x18 Session(S::Reset { code }) => (code,), session(|(code,)| S::Reset { code });
-    0x19 Session(S::Probe { number }) => (number,), session(|(number,)| S::Probe { number });
+    0x19 Session(S::Probe { number, unheard }) => (number, unheard),
+        session(|(number, unheard)| S::Probe { number, unheard });
     0x1a Session(S::Alive { number }) => (number,), session(|(number,)| S::Alive { number });
     0x1b Session(S::Idle) => (), session(|()| S::Idle);
 

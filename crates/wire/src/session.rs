@@ -149,6 +149,9 @@ pub enum SessionFrame {
     Probe {
         /// Chosen by the sender.
         number: u64,
+        /// The sender takes the lane for dead: it has waited in vain for any frame. Tells the other
+        /// end of a path that works in one direction only.
+        unheard: bool,
     },
     /// Answers a `Probe`.
     Alive {

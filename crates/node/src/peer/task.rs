@@ -341,6 +341,7 @@ impl Task {
             local: self.shared.tls.device(),
             local_nonce,
             peer_nonce: hello.nonce,
+            unread: std::collections::VecDeque::new(),
             opener: Opener::Local,
         };
         self.shared.hand_out(lane);

@@ -8,7 +8,7 @@ use super::{Leaving, Phase, Session, Tell};
 use crate::error::{LaneError, Violation};
 use crate::lane::Greeting;
 use crate::proof::{Claim, same_secret, verify_resume, verify_resumed};
-use crate::{End, Event, LaneEnds, LaneId, Rank, Role};
+use crate::{End, Event, LaneEnds, LaneId, Rank, Role, Suspicion};
 
 impl Session {
     /// Takes a frame that arrived on `lane`.
@@ -23,7 +23,7 @@ impl Session {
         frame: SessionFrame,
     ) -> Result<(), LaneError> {
         let now = self.tick(now);
-        self.heard(now, lane)?;
+        self.heard(now, lane, shows_that_we_are_heard(&frame))?;
         let result = match frame {
             SessionFrame::Open(open) => self.handle_open(lane, open),
             SessionFrame::Opened(opened) => self.handle_opened(lane, opened),
@@ -33,7 +33,7 @@ impl Session {
             SessionFrame::Gone { session, code, delivered } => {
                 self.handle_gone(lane, session == self.id, code, delivered)
             }
-            SessionFrame::Probe { number } => self.handle_probe(lane, number),
+            SessionFrame::Probe { number, unheard } => self.handle_probe(lane, number, unheard),
             SessionFrame::Alive { number } => self.handle_alive(lane, number),
             SessionFrame::Ack { .. }
             | SessionFrame::Fin
@@ -57,7 +57,7 @@ impl Session {
         bytes: &'d [u8],
     ) -> Result<&'d [u8], LaneError> {
         let now = self.tick(now);
-        self.heard(now, lane)?;
+        self.heard(now, lane, false)?;
         let result = self.take_data(lane, bytes);
         let fresh = result.unwrap_or_default();
         if !fresh.is_empty() {
@@ -85,10 +85,13 @@ impl Session {
         Ok(fresh)
     }
 
-    /// Something came: the lane lives.
-    fn heard(&mut self, now: Instant, lane: LaneId) -> Result<(), LaneError> {
+    /// Something came: the lane lives, at least in that direction.
+    fn heard(&mut self, now: Instant, lane: LaneId, both_ways: bool) -> Result<(), LaneError> {
         let Some(lane) = self.lane_mut(lane) else { return Err(LaneError::UnknownLane) };
-        lane.liveness.heard(now);
+        lane.unheard &= !both_ways;
+        if !lane.unheard {
+            lane.liveness.heard(now);
+        }
         Ok(())
     }
 
@@ -262,9 +265,17 @@ impl Session {
         ours && self.receive.is_complete()
     }
 
-    fn handle_probe(&mut self, lane: LaneId, number: u64) -> Result<(), LaneError> {
-        if let Some(lane) = self.lane_mut(lane) {
-            lane.alive_due = Some(number);
+    /// A peer that hears nothing has a path to us, but we may have none to it: asked at once.
+    fn handle_probe(&mut self, lane: LaneId, number: u64, unheard: bool) -> Result<(), LaneError> {
+        let now = self.now;
+        let rtt = self.rtt.smoothed();
+        let is_current = self.current == Some(lane);
+        let Some(lane) = self.lane_mut(lane) else { return Err(LaneError::UnknownLane) };
+        lane.alive_due = Some(number);
+        if unheard && is_current {
+            lane.unheard = true;
+            lane.probe_due = true;
+            lane.liveness.suspect(now, Suspicion::Nudged, rtt);
         }
         Ok(())
     }
@@ -352,4 +363,9 @@ impl Session {
         let ends = self.lane(lane).and_then(|lane| lane.up.ends());
         ends.ok_or(LaneError::Bug("the dialler's nonce is given with the lane it dialled"))
     }
+}
+
+/// Whether the peer sends this frame only when something of ours arrived lately.
+fn shows_that_we_are_heard(frame: &SessionFrame) -> bool {
+    matches!(frame, SessionFrame::Alive { .. } | SessionFrame::Probe { unheard: false, .. })
 }

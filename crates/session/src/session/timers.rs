@@ -104,8 +104,9 @@ impl Session {
         }
         match lane.liveness.handle_timeout(now, progress.filter(|_| is_current), rtt) {
             Due::Probe => lane.probe_due = true,
-            // The lane in use stays: it may yet answer before another one does.
-            Due::Suspect if is_current => {}
+            // The lane in use stays: it may yet answer before another one does. A last probe tells
+            // the peer, whom we cannot hear and who may hear us.
+            Due::Suspect if is_current => lane.probe_due = true,
             Due::Suspect => self.evict(id, Code::Timeout),
         }
     }

@@ -144,10 +144,12 @@ impl Session {
 
     fn probe_frame(&mut self, now: Instant, id: LaneId) -> SessionFrame {
         let number = self.rng.next_u64();
+        let mut unheard = false;
         if let Some(lane) = self.lane_mut(id) {
             lane.probe = Some((number, now));
+            unheard = lane.liveness.is_suspect() && !lane.unheard;
         }
-        SessionFrame::Probe { number }
+        SessionFrame::Probe { number, unheard }
     }
 
     /// What we say in a frame that takes a lane; data on it starts at our `received`.

@@ -39,7 +39,7 @@ fn samples() -> Vec<Frame> {
             SessionFrame::Ack { delivered, credit },
             SessionFrame::Fin,
             SessionFrame::Reset { code: Code::Reset },
-            SessionFrame::Probe { number: 1 },
+            SessionFrame::Probe { number: 1, unheard: true },
             SessionFrame::Alive { number: 1 },
             SessionFrame::Idle,
         ]
