@@ -28,12 +28,11 @@ impl Timer {
         self.at = at;
     }
 
-    /// Ready once the deadline has passed; it is then gone.
+    /// Ready once the deadline has passed, until it is set anew.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         loop {
             if self.clock.now() >= at {
-                self.at = None;
                 return Poll::Ready(());
             }
             if self.armed.is_none_or(|armed| armed > at) {
@@ -54,5 +53,28 @@ impl Timer {
             None => self.sleep = Some(Box::pin(tokio::time::sleep_until(wake))),
         }
         self.armed = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use cloak_transport::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_that_passed_is_not_forgotten_by_a_look_at_it() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut timer = Timer::new(Arc::clone(&clock));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(timer.poll(cx).is_pending(), "no deadline");
+        timer.set(Some(clock.now()));
+        assert!(timer.poll(cx).is_ready());
+        assert!(timer.poll(cx).is_ready(), "still due");
+        timer.set(Some(clock.now() + Duration::from_secs(3600)));
+        assert!(timer.poll(cx).is_pending());
     }
 }

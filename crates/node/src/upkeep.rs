@@ -15,6 +15,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const REFRESH_EVERY: Duration = Duration::from_secs(1200);
 /// Sessions told to shed in one round, while the ledger is over its high-water mark.
 const SHED_MAX: usize = 64;
+/// Less free space than this on the home's disk is worth a warning: the store grows by pages of its own.
+const DISK_LOW: u64 = 4 << 20;
 /// A membership that ends this soon is worth a warning.
 const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
@@ -34,6 +36,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.renew_membership();
         shared.dismiss_revoked();
         relieve(&shared);
+        shared.check_disk();
     }
 }
 
@@ -55,6 +58,20 @@ fn relieve(shared: &Shared) {
 }
 
 impl Shared {
+    /// Says in time that the home's disk is full.
+    fn check_disk(&self) {
+        let free = rustix::fs::statvfs(self.home.dir())
+            .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        self.warn(
+            "disk",
+            (free < DISK_LOW).then(|| {
+                "the disk of the home is full; the gateway goes on serving, but cannot remember \
+                 what changes: free some space"
+                    .to_owned()
+            }),
+        );
+    }
+
     /// From half of our membership's life on, asks linked peers for a longer one; says so when it
     /// comes to its end.
     fn renew_membership(&self) {
