@@ -58,7 +58,16 @@ pub fn config() -> NodeConfig {
 }
 
 pub async fn start(dir: TempDir, home: Home, clock: Arc<dyn Clock>) -> Member {
-    let node = Node::start(home, config(), Arc::new(Echo), clock).await.unwrap();
+    start_with(dir, home, clock, config()).await
+}
+
+pub async fn start_with(
+    dir: TempDir,
+    home: Home,
+    clock: Arc<dyn Clock>,
+    config: NodeConfig,
+) -> Member {
+    let node = Node::start(home, config, Arc::new(Echo), clock).await.unwrap();
     Member { node, dir }
 }
 
@@ -72,6 +81,15 @@ pub async fn found(name: &str, clock: Arc<dyn Clock>) -> Member {
 }
 
 pub async fn join(inviter: &Node, name: &str, clock: Arc<dyn Clock>) -> Member {
+    join_with(inviter, name, clock, config()).await
+}
+
+pub async fn join_with(
+    inviter: &Node,
+    name: &str,
+    clock: Arc<dyn Clock>,
+    config: NodeConfig,
+) -> Member {
     let request = InviteRequest {
         kind: InviteKind::Member,
         name: Some(name.to_owned()),
@@ -81,7 +99,7 @@ pub async fn join(inviter: &Node, name: &str, clock: Arc<dyn Clock>) -> Member {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     let home = Home::join(&home, &invitation, None, "device", &SystemClock).await.unwrap();
-    start(dir, home, clock).await
+    start_with(dir, home, clock, config).await
 }
 
 /// Waits until `condition` gives something.

@@ -3,7 +3,7 @@
 use cloak_node::{Code, OpenRequest, Opener, SessionState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::realm::{FORBIDDEN, echo, eventually, found, join, open, system};
+use crate::realm::{FORBIDDEN, config, echo, eventually, found, join, join_with, open, system};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_carries_bytes_both_ways_and_ends_cleanly() {
@@ -108,4 +108,40 @@ async fn a_stopped_node_tells_its_peers_and_is_found_again() {
     .await;
     assert_eq!(lost.reason.as_deref(), Some("shutting-down"));
     drop(again);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_side_that_cannot_be_dialled_dials_back() {
+    let alice = found("alice", system()).await;
+    // Nobody listens where Bob says he is, as behind a firewall.
+    let mut behind = config();
+    behind.overlay.advertise = vec!["127.0.0.1:1".parse().unwrap()];
+    let bob = join_with(&alice.node, "bob", system(), behind).await;
+    eventually("Bob has linked", || async {
+        (alice.node.status().peers_linked == 1).then_some(())
+    })
+    .await;
+    let mut stream = open(&alice.node, "bob.cloak").await;
+    echo(&mut stream, b"dialled back").await;
+    for _ in 0..3 {
+        alice.node.cut_lanes();
+        echo(&mut stream, b"and again after a cut").await;
+    }
+    let mut other = open(&bob.node, "alice.cloak").await;
+    echo(&mut other, b"the ordinary way round").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_sessions_return_after_a_cut() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        streams.push(open(&bob.node, "alice.cloak").await);
+    }
+    bob.node.cut_lanes();
+    for stream in &mut streams {
+        echo(stream, b"back").await;
+    }
+    assert!(bob.node.sessions().iter().all(|row| row.resumes >= 1));
 }
