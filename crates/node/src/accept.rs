@@ -87,10 +87,13 @@ fn lane(
 
 /// Waits for the next `Open` or `Resume` on an idle lane, and gives the lane to its session.
 pub(crate) async fn serve_lane(shared: Arc<Shared>, mut lane: Lane) {
+    let peer = Arc::clone(&lane.peer);
+    let dismissal = peer.dismissal();
+    let Some(_place) = peer.park() else { return refuse(lane, Code::Busy).await };
     loop {
         let received = tokio::select! {
             biased;
-            () = shared.cancel.cancelled() => return,
+            () = dismissal.cancelled() => return,
             received = tokio::time::timeout(IDLE_TIMEOUT, next_frame(&mut lane)) => received,
         };
         let frame = match received {
@@ -150,6 +153,9 @@ impl Shared {
     fn accept_open(self: &Arc<Self>, lane: Lane, open: Open) -> Option<(Lane, SessionFrame)> {
         let peer = Arc::clone(&lane.peer);
         let now = self.clock.now();
+        if let Err(code) = self.standing(&peer) {
+            return Some((lane, SessionFrame::Refused { code }));
+        }
         if let Some(handle) = self.sessions.get(peer.device(), open.session) {
             let _ = handle
                 .inbox
@@ -219,7 +225,7 @@ impl Shared {
             return Some((lane, answer));
         };
         if let Err(code) = self.reauthorise(&handle) {
-            let _ = handle.inbox.try_send(Command::Close(code));
+            handle.close(code);
             return Some((lane, SessionFrame::Gone { session: id, code, delivered: 0 }));
         }
         // A full inbox drops the lane: the peer offers another.
@@ -229,6 +235,10 @@ impl Shared {
 
     /// Asks again whether a session that is served here may go on.
     pub(crate) fn reauthorise(&self, handle: &SessionHandle) -> Result<(), Code> {
+        // A peer that a session waits to meet has shown nothing yet.
+        if handle.role == Role::Responder || handle.peer.standing().is_some() {
+            self.standing(&handle.peer)?;
+        }
         let Some(entity) = handle.peer.entity() else { return Err(Code::Unauthenticated) };
         if handle.role == Role::Initiator {
             return Ok(());

@@ -10,7 +10,7 @@ use std::sync::RwLock;
 use cloak_base::{DeviceId, EntityId, Epoch, UnixTime};
 use cloak_identity::{
     Announcement, Binding, BindingError, Bindings, CredentialError, Credentials, DeviceRecord,
-    EntityName, Inserted, Name, Peer as Shown,
+    EntityName, Inserted, Name, Peer as Shown, Signed,
 };
 use cloak_transport::{Policy, dialable};
 use cloak_wire::{Code, LOCATORS_MAX};
@@ -20,6 +20,9 @@ use crate::home::Home;
 use crate::sync::{read, write};
 use crate::view::NameView;
 
+/// The store's epoch is this far ahead of the last published one, so that a crash between two saves
+/// never publishes an epoch twice.
+const EPOCHS_AHEAD: u64 = 1024;
 /// Devices found by other means than a record, at most.
 const HINTS_MAX: usize = 64;
 /// Hinted addresses per device.
@@ -59,6 +62,8 @@ pub(crate) struct Learned {
     pub(crate) entity: EntityId,
     pub(crate) device_name: String,
     pub(crate) entity_name: String,
+    /// Its locators are others than before.
+    pub(crate) moved: bool,
 }
 
 /// What became of a record that arrived.
@@ -96,6 +101,7 @@ impl Directory {
             let _ = bindings.restore(&record, &trust.realm, &trust.revocations, now);
         }
         let epoch = stored("epoch").and_then(|bytes| bytes.try_into().ok());
+        // Those between the stored one and the last published are skipped.
         let epoch = Epoch(epoch.map_or(0, u64::from_be_bytes));
         let state = State { own, epoch, bindings, hints: BTreeMap::new() };
         Self { state: RwLock::new(state) }
@@ -113,7 +119,8 @@ impl Directory {
         let records: Vec<minicbor::bytes::ByteVec> = records;
         let records =
             minicbor::to_vec(&records).expect("invariant: encoding into memory cannot fail");
-        home.store().put(&[("bindings", &records), ("epoch", &epoch.0.to_be_bytes())])
+        let epoch = epoch.0.saturating_add(EPOCHS_AHEAD);
+        home.store().put(&[("bindings", &records), ("epoch", &epoch.to_be_bytes())])
     }
 
     /// Makes and takes in our own record, above every epoch seen of it; gives its bytes.
@@ -152,6 +159,7 @@ impl Directory {
     ) -> Result<Learning, BindingError> {
         let trust = home.trust();
         let mut state = write(&self.state);
+        let before = locators_by_record(&state.bindings, record);
         match state.bindings.insert(record, &trust.realm, &trust.revocations, now)? {
             Inserted::Same | Inserted::Stale => Ok(Learning::Known),
             Inserted::Conflict { epoch } => {
@@ -160,7 +168,10 @@ impl Directory {
             }
             Inserted::New => {
                 let news = state.bindings.iter().find(|binding| binding.bytes() == record);
-                Ok(news.map_or(Learning::Known, |binding| Learning::News(learned(binding.peer()))))
+                Ok(news.map_or(Learning::Known, |binding| {
+                    let moved = before.as_deref() != Some(binding.record().locators());
+                    Learning::News(Learned { moved, ..learned(binding.peer()) })
+                }))
             }
         }
     }
@@ -273,7 +284,15 @@ fn learned(peer: &Shown) -> Learned {
         entity: peer.entity,
         device_name: peer.device_name().to_string(),
         entity_name: peer.entity_name.to_string(),
+        moved: true,
     }
+}
+
+/// The locators that are known of a record's device.
+fn locators_by_record(bindings: &Bindings, record: &[u8]) -> Option<Vec<SocketAddr>> {
+    let signer = Signed::<DeviceRecord>::decode(record).ok()?.signer();
+    let known = bindings.device(DeviceId::from(signer))?;
+    Some(known.record().locators().to_vec())
 }
 
 /// The code to tell a peer whose credentials do not count.

@@ -163,10 +163,13 @@ impl Driver {
                 Command::Suspect(why) => self.session.suspect(now, why),
                 Command::NetworkChanged => self.network_changed(now),
                 Command::PeerIncarnation(run) => self.session.peer_incarnation(now, run),
-                Command::Close(code) => self.close(code, now),
+                Command::Close => {}
                 Command::Cut => self.cut(now),
                 Command::Shed => self.session.shed(now),
             }
+        }
+        if let Some(code) = self.handle.closing() {
+            self.close(code, now);
         }
     }
 

@@ -7,7 +7,7 @@ use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Purpose, VERSION};
 
 use crate::directory::{code, verify};
-use crate::peer::Peer;
+use crate::peer::{Peer, Standing};
 use crate::shared::Shared;
 use crate::store::StoreError;
 
@@ -79,9 +79,12 @@ impl Shared {
         let shown = verify(&self.home, &credentials, device, self.clock.wall())
             .map_err(|error| code(&error))?;
         self.adopt_authority(&credentials);
-        let peer = self.peer(device);
+        self.enrol(&credentials);
+        let peer = self.admit_peer(device)?;
         let names = (shown.device_name().to_string(), shown.entity_name.to_string());
         peer.identify(names.0, names.1, shown.entity);
+        let (version, expires) = (self.home.version(), shown.expires);
+        peer.stand(Standing { credentials, version, expires }, self);
         self.note_incarnation(&peer, hello.incarnation);
         self.catch_up(&peer, hello.serials);
         Ok(peer)
@@ -89,6 +92,41 @@ impl Shared {
 }
 
 impl Shared {
+    /// Whether the peer may be served now: its certificates count still, whatever was revoked or
+    /// ran out since it showed them.
+    pub(crate) fn standing(&self, peer: &Peer) -> Result<(), Code> {
+        let Some(standing) = peer.standing() else { return Err(Code::Unauthenticated) };
+        let (version, now) = (self.home.version(), self.clock.wall());
+        if standing.version == version && now <= standing.expires {
+            return Ok(());
+        }
+        let Standing { credentials, .. } = standing;
+        let shown =
+            verify(&self.home, &credentials, peer.device(), now).map_err(|error| code(&error))?;
+        peer.stand(Standing { credentials, version, expires: shown.expires }, self);
+        Ok(())
+    }
+
+    /// As a registrar, enters a member that another registrar admitted, or one from before this
+    /// device became one: its name is in use, and it can be revoked.
+    fn enrol(&self, credentials: &Credentials) {
+        let membership = credentials.membership();
+        let (name, entity) = (&membership.membership.name, membership.membership.entity);
+        {
+            let trust = self.home.trust();
+            let known = trust.roster.member(name).is_some_and(|member| member.entity == entity);
+            if trust.delegation.is_none() || known {
+                return;
+            }
+        }
+        let now = self.clock.wall();
+        let noted = self.home.change(|trust, _| {
+            trust.roster.note_member(now, membership, &trust.revocations);
+            Ok::<_, StoreError>(())
+        });
+        self.storage_result(&noted);
+    }
+
     /// Learns of a new authority from credentials that were verified.
     fn adopt_authority(&self, credentials: &Credentials) {
         let Some(change) = credentials.change() else { return };

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use cloak_base::{EntityId, Incarnation, RealmId, UnixTime};
@@ -111,7 +112,19 @@ pub struct Home {
     keys: RwLock<Arc<Keys>>,
     store: Store,
     trust: RwLock<Trust>,
+    /// What never changes of `trust`, to be read without the lock.
+    own: Own,
+    /// Rises with every change of `trust`.
+    version: AtomicU64,
     _lock: File,
+}
+
+/// Who we are.
+struct Own {
+    realm: RealmId,
+    entity: EntityId,
+    entity_name: String,
+    device_name: String,
 }
 
 impl std::fmt::Debug for Home {
@@ -166,7 +179,7 @@ impl Home {
         let store = Store::open(&dir.join(STORE))?;
         let trust = Trust::load(&store)?.ok_or(HomeError::Incomplete)?;
         let keys = RwLock::new(Arc::new(keys));
-        Ok(Self { dir: dir.to_owned(), keys, store, trust: RwLock::new(trust), _lock: lock })
+        Ok(Self::assemble(dir.to_owned(), keys, store, trust, lock))
     }
 
     /// The directory.
@@ -196,14 +209,31 @@ impl Home {
         runtime.join(format!("cloak-{tag}.sock"))
     }
 
+    fn assemble(
+        dir: PathBuf,
+        keys: RwLock<Arc<Keys>>,
+        store: Store,
+        trust: Trust,
+        lock: File,
+    ) -> Self {
+        let own = Own {
+            realm: trust.realm.id(),
+            entity: trust.credentials.membership().membership.entity,
+            entity_name: trust.entity_name(),
+            device_name: trust.device_name(),
+        };
+        let (trust, version) = (RwLock::new(trust), AtomicU64::new(0));
+        Self { dir, keys, store, trust, own, version, _lock: lock }
+    }
+
     /// `laptop.alice.cloak`.
     pub fn device_name(&self) -> String {
-        self.trust().device_name()
+        self.own.device_name.clone()
     }
 
     /// `alice.cloak`.
     pub fn entity_name(&self) -> String {
-        self.trust().entity_name()
+        self.own.entity_name.clone()
     }
 
     /// What people call the realm.
@@ -212,11 +242,11 @@ impl Home {
     }
 
     pub(crate) fn realm_id(&self) -> RealmId {
-        self.trust().realm.id()
+        self.own.realm
     }
 
     pub(crate) fn entity(&self) -> EntityId {
-        self.trust().credentials.membership().membership.entity
+        self.own.entity
     }
 
     pub(crate) fn credentials(&self) -> Vec<u8> {
@@ -249,7 +279,13 @@ impl Home {
         &self.store
     }
 
-    /// What this device knows of its realm.
+    /// Rises with every change of what this device knows of its realm.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// What this device knows of its realm. Not to be asked for again while it is held: a writer
+    /// that waits in between would hold up both.
     pub(crate) fn trust(&self) -> RwLockReadGuard<'_, Trust> {
         read(&self.trust)
     }
@@ -268,6 +304,7 @@ impl Home {
         if next != *held {
             next.save(&self.store)?;
             *held = next;
+            self.version.fetch_add(1, Ordering::Release);
         }
         Ok(result)
     }
@@ -307,7 +344,7 @@ impl Vacancy {
         let path = self.dir.join(KEYS);
         write_private(&path, &keys.to_text()).map_err(|source| HomeError::Io { path, source })?;
         let keys = RwLock::new(Arc::new(keys));
-        Ok(Home { dir: self.dir, keys, store, trust: RwLock::new(trust), _lock: self.lock })
+        Ok(Home::assemble(self.dir, keys, store, trust, self.lock))
     }
 }
 

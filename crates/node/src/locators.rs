@@ -49,8 +49,15 @@ struct State {
     /// Addresses at which a peer saw us, confirmed.
     observed: BTreeSet<SocketAddr>,
     confirmed: BTreeSet<SocketAddr>,
-    proofs: HashMap<u64, (SocketAddr, Instant)>,
+    proofs: HashMap<u64, Proof>,
     proof_dials: usize,
+}
+
+/// A locator that a peer was asked to dial.
+struct Proof {
+    locator: SocketAddr,
+    by: DeviceId,
+    since: Instant,
 }
 
 impl OwnLocators {
@@ -153,6 +160,7 @@ impl OwnLocators {
     fn to_prove(
         &self,
         observed: Option<SocketAddr>,
+        by: DeviceId,
         now: Instant,
         mut cookie: impl FnMut() -> u64,
     ) -> Vec<(u64, SocketAddr)> {
@@ -166,24 +174,30 @@ impl OwnLocators {
             }
         }
         let mut state = lock(&self.state);
-        state.proofs.retain(|_, (_, since)| now.since(*since) < PROOF_TIMEOUT);
+        state.proofs.retain(|_, proof| now.since(proof.since) < PROOF_TIMEOUT);
         candidates.retain(|address| !state.confirmed.contains(address));
         candidates.truncate(PROOFS_MAX.saturating_sub(state.proofs.len()));
         candidates
             .into_iter()
             .map(|address| {
                 let cookie = cookie();
-                state.proofs.insert(cookie, (address, now));
+                let proof = Proof { locator: address, by, since: now };
+                state.proofs.insert(cookie, proof);
                 (cookie, address)
             })
             .collect()
     }
 
     /// Takes a proof; true when the set of published locators changed.
-    fn proved(&self, cookie: u64) -> bool {
+    fn proved(&self, cookie: u64, by: DeviceId) -> bool {
         let before = self.current();
         let mut state = lock(&self.state);
-        let Some((address, _)) = state.proofs.remove(&cookie) else { return false };
+        if state.proofs.get(&cookie).is_none_or(|proof| proof.by != by) {
+            return false;
+        }
+        let Some(Proof { locator: address, .. }) = state.proofs.remove(&cookie) else {
+            return false;
+        };
         state.confirmed.insert(address);
         if before.contains(&address) {
             return false;
@@ -215,7 +229,14 @@ fn policy(bound: &[SocketAddr], private: bool) -> Policy {
 impl Shared {
     /// Asks a newly linked peer to dial back what nobody has confirmed yet.
     pub(crate) fn confirm_locators(&self, peer: &Peer, observed: Option<SocketAddr>) {
-        let proofs = self.locators.to_prove(observed, self.clock.now(), || self.random_u64());
+        // Who says where it sees us does not also say that we can be reached there, if anybody
+        // else could.
+        let others = self.all_peers();
+        let other =
+            others.iter().find(|other| other.is_linked() && other.device() != peer.device());
+        let peer = other.map_or(peer, |other| &**other);
+        let by = peer.device();
+        let proofs = self.locators.to_prove(observed, by, self.clock.now(), || self.random_u64());
         for (cookie, at) in proofs {
             peer.tell(PeerCommand::Send(PeerFrame::DialBack { cookie, at: Some(at) }));
         }
@@ -224,17 +245,22 @@ impl Shared {
     /// A peer reached us at the locator that the cookie stands for.
     pub(crate) fn locator_proved(self: &Arc<Self>, cookie: u64, peer: DeviceId) {
         tracing::debug!(peer = %peer.fmt_short(), "a locator was confirmed");
-        if self.locators.proved(cookie) {
+        if self.locators.proved(cookie, peer) {
             self.publish();
         }
     }
 
-    /// Dials a locator because its owner asked. The owner proves itself in the handshake, and only
-    /// addresses that its binding could hold are dialled: a peer cannot aim us at a victim.
-    pub(crate) fn prove_locator(self: &Arc<Self>, owner: DeviceId, cookie: u64, at: SocketAddr) {
-        if dialable(at, &self.locators.policy()).is_err() {
+    /// Dials a locator because its owner asked: only where the owner is connected from, or says in
+    /// its record that it is, so that a peer cannot aim us at a victim at will.
+    pub(crate) fn prove_locator(self: &Arc<Self>, owner: &Peer, cookie: u64, at: SocketAddr) {
+        let ip = at.ip().to_canonical();
+        let published = self.directory.published(owner.device());
+        let is_its_own = owner.address().is_some_and(|address| address.ip().to_canonical() == ip)
+            || published.iter().any(|locator| locator.ip().to_canonical() == ip);
+        if !is_its_own || dialable(at, &self.locators.policy()).is_err() {
             return;
         }
+        let owner = owner.device();
         {
             let mut state = lock(&self.locators.state);
             if state.proof_dials >= PROOF_DIALS_MAX {

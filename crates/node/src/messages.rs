@@ -30,10 +30,11 @@ impl Shared {
         match message {
             PeerFrame::Binding { record } => self.learn(&record, Some(peer.device()))?,
             PeerFrame::DialBack { cookie, at: Some(at) } => {
-                self.prove_locator(peer.device(), cookie, at);
+                self.prove_locator(peer, cookie, at);
             }
             PeerFrame::DialBack { cookie, at: None } => self.reverse_lane(peer, cookie),
             PeerFrame::Nudge { sessions } => {
+                let sessions: std::collections::BTreeSet<_> = sessions.into_iter().collect();
                 for id in sessions {
                     if let Some(session) = self.sessions.get(peer.device(), id) {
                         let _ = session.inbox.try_send(Command::Suspect(Suspicion::Nudged));
@@ -73,10 +74,10 @@ impl Shared {
                     dialled.ok().flatten()
                 }
             };
-            peer.end_reverse();
             if let Some(lane) = dialled {
                 serve_lane(shared, lane).await;
             }
+            peer.end_reverse();
         });
     }
 

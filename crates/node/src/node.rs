@@ -86,6 +86,8 @@ impl Node {
             Parts { clock, tls, config, home, incarnation, directory, locators, services, rng };
         let shared = Arc::new(Shared::new(parts));
         shared.publish();
+        // Before anyone hears of our record: a crash must not publish its epoch twice.
+        shared.save_directory();
         crate::spill::clean(shared.home.dir());
         for known in shared.directory.devices() {
             let peer = shared.peer(known.device);
@@ -109,11 +111,12 @@ impl Node {
     /// seconds.
     pub async fn shutdown(&self) {
         for session in self.0.sessions.all() {
-            let _ = session.inbox.try_send(Command::Close(Code::ShuttingDown));
+            session.close(Code::ShuttingDown);
         }
         // A session whose peer cannot be reached cannot be told.
         let _ = tokio::time::timeout(FAREWELL_SESSIONS, self.0.sessions.emptied()).await;
         self.0.cancel.cancel();
+        self.0.save_directory();
         self.0.tasks.close();
         if tokio::time::timeout(FAREWELL, self.0.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not stop in time");
@@ -214,10 +217,10 @@ impl Node {
         match &found[..] {
             _ if prefix.is_empty() => Err(ControlError::NotFound("no session given".to_owned())),
             [] => Err(ControlError::NotFound(format!("no session {prefix}"))),
-            [session] => session
-                .inbox
-                .try_send(Command::Close(Code::Cancelled))
-                .map_err(|_| ControlError::Failed("the session is busy; try again".to_owned())),
+            [session] => {
+                session.close(Code::Cancelled);
+                Ok(())
+            }
             several => Err(ControlError::NotFound(format!(
                 "{} sessions begin with {prefix}; give more digits",
                 several.len()

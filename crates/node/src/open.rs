@@ -12,7 +12,7 @@ use crate::Node;
 use crate::api::{Application, BoxFuture, Incoming, OpenRequest, OpenedSession, Opener};
 use crate::driver::{Driver, Source};
 use crate::peer::Peer;
-use crate::registry::{Command, SessionHandle};
+use crate::registry::SessionHandle;
 use crate::shared::Shared;
 
 /// A peer to which no lane could be had for this long is unreachable. Two patient dials fit in.
@@ -167,7 +167,7 @@ impl Shared {
     pub(crate) fn reauthorise_all(&self) {
         for handle in self.sessions.all() {
             if let Err(code) = self.reauthorise(&handle) {
-                let _ = handle.inbox.try_send(Command::Close(code));
+                handle.close(code);
             }
         }
     }

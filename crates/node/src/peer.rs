@@ -4,17 +4,22 @@
 //! thousand suspended sessions return with one successful dial. The task behind it is in
 //! [`task`]; what may be shared with session tasks is here.
 
+mod allowance;
 mod channel;
 mod task;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cloak_base::{DeviceId, EntityId, Incarnation, Instant, SessionId, UnixTime};
+use cloak_identity::Credentials;
 use cloak_transport::Connection;
-use cloak_wire::{Hello, PeerFrame};
+use cloak_wire::{Code, Hello, PeerFrame};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::lane::Lane;
 use crate::shared::Shared;
@@ -27,6 +32,8 @@ const IDLE_MAX: usize = 16;
 const IDLE_SPARE: usize = 2;
 /// A warm lane unused for this long is closed.
 const IDLE_AGE: Duration = Duration::from_secs(300);
+/// Lanes of one peer device that await its next session, at most.
+const PARKED_MAX: usize = 64;
 /// Messages that may wait for a peer's task: gossip that finds it full is sent again at the next
 /// link.
 const INBOX_MAX: usize = 512;
@@ -46,7 +53,9 @@ pub(crate) enum PeerCommand {
     /// Something suggests that the channel is dead: probe it.
     Suspect,
     /// The peer was revoked, or asked to be forgotten.
-    Dismiss(cloak_wire::Code),
+    Dismiss(Code),
+    /// Nobody needs the peer any more: its task ends.
+    Retire,
 }
 
 /// See the module.
@@ -54,6 +63,10 @@ pub(crate) struct Peer {
     device: DeviceId,
     shown: Mutex<Shown>,
     demand: Mutex<Demand>,
+    /// Lanes on which the peer's next session is awaited.
+    parked: AtomicUsize,
+    /// Cancelled when the peer may no longer be served, until it shows better certificates.
+    dismissed: Mutex<CancellationToken>,
     /// Tells the task that demand rose.
     wanted: Notify,
     inbox: mpsc::Sender<PeerCommand>,
@@ -65,11 +78,21 @@ struct Shown {
     entity_name: String,
     entity: Option<EntityId>,
     incarnation: Option<Incarnation>,
+    standing: Option<Standing>,
     state: LinkState,
     since: UnixTime,
-    address: Option<String>,
+    address: Option<SocketAddr>,
     rtt: Option<Duration>,
     last_error: Option<String>,
+}
+
+/// The certificates that a peer showed last, and under which knowledge of the realm they counted.
+#[derive(Clone)]
+pub(crate) struct Standing {
+    pub(crate) credentials: Credentials,
+    /// [`Home::version`](crate::home::Home::version) when they were verified.
+    pub(crate) version: u64,
+    pub(crate) expires: UnixTime,
 }
 
 /// State of the link to a peer.
@@ -115,6 +138,7 @@ impl Peer {
                 entity_name: String::new(),
                 entity: None,
                 incarnation: None,
+                standing: None,
                 state: LinkState::Dialling,
                 since: shared.clock.wall(),
                 address: None,
@@ -122,6 +146,8 @@ impl Peer {
                 last_error: None,
             }),
             demand: Mutex::default(),
+            parked: AtomicUsize::new(0),
+            dismissed: Mutex::new(shared.cancel.child_token()),
             wanted: Notify::new(),
             inbox,
         });
@@ -146,6 +172,45 @@ impl Peer {
     /// The entity, once a certificate was seen.
     pub(crate) fn entity(&self) -> Option<EntityId> {
         lock(&self.shown).entity
+    }
+
+    /// Takes over certificates that counted just now.
+    pub(crate) fn stand(&self, standing: Standing, shared: &Shared) {
+        lock(&self.shown).standing = Some(standing);
+        let mut dismissed = lock(&self.dismissed);
+        if dismissed.is_cancelled() {
+            *dismissed = shared.cancel.child_token();
+        }
+    }
+
+    /// The certificates that the peer showed last.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        lock(&self.shown).standing.clone()
+    }
+
+    /// Cancelled when the peer may no longer be served.
+    pub(crate) fn dismissal(&self) -> CancellationToken {
+        lock(&self.dismissed).clone()
+    }
+
+    /// Ends the peer's channel and its parked lanes.
+    pub(crate) fn dismiss(&self, code: Code) {
+        lock(&self.dismissed).cancel();
+        self.tell(PeerCommand::Dismiss(code));
+    }
+
+    /// A place for a lane that awaits the peer's next session, while there is one.
+    pub(crate) fn park(&self) -> Option<Parked<'_>> {
+        let parked = self.parked.fetch_add(1, Ordering::Relaxed);
+        let place = Parked(self);
+        (parked < PARKED_MAX).then_some(place)
+    }
+
+    /// Whether nothing would be missed if the peer were forgotten.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.is_linked()
+            && lock(&self.demand).waiting.is_empty()
+            && self.parked.load(Ordering::Relaxed) == 0
     }
 
     /// Takes over what the peer's verified certificates say.
@@ -195,6 +260,11 @@ impl Peer {
         if first {
             self.tell(PeerCommand::Suspect);
         }
+    }
+
+    /// The session goes on waiting for a lane.
+    pub(crate) fn wait_on(&self, session: SessionId) {
+        lock(&self.demand).wait(session);
     }
 
     /// The session no longer wants a lane.
@@ -280,10 +350,15 @@ impl Peer {
         }
     }
 
-    fn set_link(&self, address: Option<String>, rtt: Option<Duration>) {
+    fn set_link(&self, address: Option<SocketAddr>, rtt: Option<Duration>) {
         let mut shown = lock(&self.shown);
         shown.address = address;
         shown.rtt = rtt.or(shown.rtt);
+    }
+
+    /// The other end of the channel.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        lock(&self.shown).address
     }
 
     fn set_error(&self, error: Option<String>) {
@@ -304,7 +379,7 @@ impl Peer {
             }
             .to_owned(),
             state_since: shown.since.to_string(),
-            address: shown.address.clone(),
+            address: shown.address.map(|address| address.to_string()),
             locators,
             rtt_ms: shown.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
             lanes: sessions as u64,
@@ -312,6 +387,15 @@ impl Peer {
             sessions: sessions as u64,
             last_error: shown.last_error.clone(),
         }
+    }
+}
+
+/// The place of a parked lane.
+pub(crate) struct Parked<'a>(&'a Peer);
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.parked.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,15 +1,18 @@
 //! What we say about ourselves and the realm: our record, and revocations.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cloak_identity::{Registrar, RevocationList};
 use cloak_wire::{Code, PeerFrame, Serials};
 
 use crate::directory::Learning;
 use crate::peer::{Peer, PeerCommand};
-use crate::registry::Command;
 use crate::shared::Shared;
 use crate::sync::read;
+
+/// Revocation lists sent at a new link, at most.
+const LISTS_AT_LINK_MAX: usize = 64;
 
 impl Shared {
     /// Signs a new record of ourselves and passes it to every linked peer.
@@ -24,19 +27,17 @@ impl Shared {
             .map(|error| format!("other devices cannot learn where this one is: {error}"));
         self.warn("record", sentence);
         if let Ok(record) = made {
-            self.persist_directory();
+            self.unsaved.store(true, Ordering::Relaxed);
             self.gossip(&record, None);
         }
     }
 
-    /// Writes the known records to the store, off the async threads. That it cannot is said, and
-    /// costs nothing but a slower start.
-    pub(crate) fn persist_directory(self: &Arc<Self>) {
-        let shared = Arc::clone(self);
-        self.tasks.spawn_blocking(move || {
-            let saved = shared.directory.save(&shared.home);
-            shared.storage_result(&saved);
-        });
+    /// Writes the known records to the store, if they changed. Blocks on the disk.
+    pub(crate) fn save_directory(&self) {
+        if self.unsaved.swap(false, Ordering::Relaxed) {
+            let saved = self.directory.save(&self.home);
+            self.storage_result(&saved);
+        }
     }
 
     /// Says that the disk fails, or works again.
@@ -62,10 +63,12 @@ impl Shared {
         match self.directory.learn(&self.home, record, self.clock.wall()) {
             Ok(Learning::Known) => {}
             Ok(Learning::News(learned)) => {
-                let peer = self.peer(learned.device);
+                let peer = self.admit_peer(learned.device)?;
                 peer.identify(learned.device_name, learned.entity_name, learned.entity);
-                peer.tell(PeerCommand::Rebound);
-                self.persist_directory();
+                if learned.moved {
+                    peer.tell(PeerCommand::Rebound);
+                }
+                self.unsaved.store(true, Ordering::Relaxed);
                 self.gossip(record, from);
             }
             Ok(Learning::Conflict(epoch)) => {
@@ -136,6 +139,9 @@ impl Shared {
     /// Something that is no list.
     pub(crate) fn adopt_revocations(self: &Arc<Self>, bytes: &[u8]) -> Result<(), Code> {
         let list = RevocationList::decode(bytes).map_err(|_| Code::Malformed)?;
+        if self.is_known(&list) {
+            return Ok(());
+        }
         let now = self.clock.wall();
         let merged = self.home.change(|trust, _| {
             // A list that does not count changes nothing.
@@ -150,6 +156,24 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether we hold this very list: most that come have come before, by another way.
+    fn is_known(&self, list: &RevocationList) -> bool {
+        let trust = self.home.trust();
+        match list {
+            RevocationList::Realm(_) => trust.revocations.realm_list().as_ref() == Some(list),
+            RevocationList::Entity(chain) => {
+                let of = &chain.revocations;
+                trust.revocations.entity_lists(of.entity).any(|known| known == *list)
+            }
+        }
+    }
+
+    /// Sends a newly linked peer every list we hold: it may have been away while they were made.
+    pub(crate) fn revocation_lists(&self) -> Vec<Vec<u8>> {
+        let trust = self.home.trust();
+        trust.revocations.iter().take(LISTS_AT_LINK_MAX).map(|list| list.encode()).collect()
+    }
+
     /// Passes a list on that is new here, and ends what it ends.
     pub(crate) fn revocations_changed(self: &Arc<Self>, bytes: &[u8]) {
         for peer in self.all_peers() {
@@ -159,22 +183,18 @@ impl Shared {
         self.dismiss_revoked();
     }
 
-    /// Ends the channels, lanes and sessions of every peer that was revoked.
+    /// Ends the channels, lanes and sessions of every peer that may no longer be served: revoked, or
+    /// its certificates ran out.
     pub(crate) fn dismiss_revoked(self: &Arc<Self>) {
-        let trust = self.home.trust();
-        let revoked = |peer: &Arc<Peer>| {
-            peer.entity().is_some_and(|entity| {
-                trust.revocations.is_revoked(entity)
-                    || trust.revocations.is_device_revoked(entity, peer.device())
-            })
-        };
-        let dismissed: Vec<_> = self.all_peers().into_iter().filter(revoked).collect();
-        drop(trust);
-        for peer in dismissed {
-            for session in self.sessions.of(peer.device()) {
-                let _ = session.inbox.try_send(Command::Close(Code::Revoked));
+        for peer in self.all_peers() {
+            if peer.standing().is_none() || peer.dismissal().is_cancelled() {
+                continue;
             }
-            peer.tell(PeerCommand::Dismiss(Code::Revoked));
+            let Err(code) = self.standing(&peer) else { continue };
+            for session in self.sessions.of(peer.device()) {
+                session.close(code);
+            }
+            peer.dismiss(code);
         }
         self.directory.sweep(&self.home, self.clock.wall());
     }

@@ -36,8 +36,8 @@ pub(crate) enum Command {
     NetworkChanged,
     /// The peer's present run.
     PeerIncarnation(cloak_base::Incarnation),
-    /// End the session.
-    Close(Code),
+    /// Look at [`SessionHandle::closing`].
+    Close,
     /// Drop the lane as a fault would.
     Cut,
     /// The ledger is over its high-water mark.
@@ -52,6 +52,8 @@ pub(crate) struct SessionHandle {
     pub(crate) target: Target,
     pub(crate) opened_at: UnixTime,
     pub(crate) inbox: mpsc::Sender<Command>,
+    /// Why the session is to end, once somebody said so.
+    closing: Mutex<Option<Code>>,
     shown: Mutex<Shown>,
 }
 
@@ -74,7 +76,20 @@ impl SessionHandle {
     ) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (inbox, commands) = mpsc::channel(INBOX_MAX);
         let shown = Mutex::new(Shown { snapshot: None, application });
-        (Arc::new(Self { id, role, peer, target, opened_at, inbox, shown }), commands)
+        let closing = Mutex::new(None);
+        (Arc::new(Self { id, role, peer, target, opened_at, inbox, closing, shown }), commands)
+    }
+
+    /// Ends the session. It is not lost when the queue is full: whatever fills it wakes the task,
+    /// which looks.
+    pub(crate) fn close(&self, code: Code) {
+        lock(&self.closing).get_or_insert(code);
+        let _ = self.inbox.try_send(Command::Close);
+    }
+
+    /// Why the session is to end; given once.
+    pub(crate) fn closing(&self) -> Option<Code> {
+        lock(&self.closing).take()
     }
 
     /// Called by the session's task whenever something visible changed.

@@ -1,7 +1,7 @@
 //! What the tasks of a node share. Nothing here is held across an `.await`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use cloak_base::{DeviceId, Incarnation, Instant, Rng, SessionId};
@@ -24,6 +24,12 @@ use crate::peer::{Peer, PeerCommand};
 use crate::registry::{Command, Registry};
 use crate::sync::lock;
 
+/// Peers that may be known by more than a record: linked, or heard of.
+const PEERS_MAX: usize = 256;
+
+/// Sessions to which a lane is offered before it goes to the pool.
+const HAND_OUT_TRIES: usize = 64;
+
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
@@ -41,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
     pub(crate) started_at: Instant,
+    /// The directory has records that the store has not.
+    pub(crate) unsaved: AtomicBool,
     pub(crate) spilled: AtomicU64,
     /// What an operator should know, at most one sentence per kind.
     pub(crate) warnings: Mutex<std::collections::BTreeMap<&'static str, String>>,
@@ -81,6 +89,7 @@ impl Shared {
             services: parts.services,
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
+            unsaved: AtomicBool::new(false),
             spilled: AtomicU64::new(0),
             warnings: Mutex::default(),
             tombstones: Mutex::new(Tombstones::new(linger)),
@@ -126,6 +135,25 @@ impl Shared {
         Arc::clone(&entry.or_insert_with(|| Peer::start(self, device)))
     }
 
+    /// The peer with this device, for one that came to us or was heard of: of these there is a
+    /// maximum.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] when there is no room, and nobody without whom we could do.
+    pub(crate) fn admit_peer(self: &Arc<Self>, device: DeviceId) -> Result<Arc<Peer>, Code> {
+        if self.peers.len() < PEERS_MAX || self.peers.contains_key(&device) {
+            return Ok(self.peer(device));
+        }
+        let idle = self
+            .all_peers()
+            .into_iter()
+            .find(|peer| peer.is_idle() && self.sessions.count(peer.device()) == 0);
+        let idle = idle.ok_or(Code::Busy)?;
+        self.peers.remove(&idle.device());
+        idle.tell(PeerCommand::Retire);
+        Ok(self.peer(device))
+    }
+
     /// Every peer.
     pub(crate) fn all_peers(&self) -> Vec<Arc<Peer>> {
         self.peers.iter().map(|entry| Arc::clone(&entry)).collect()
@@ -152,12 +180,15 @@ impl Shared {
     pub(crate) fn hand_out(&self, lane: Lane) {
         let peer = Arc::clone(&lane.peer);
         let mut command = Command::Lane(Box::new(lane), None);
-        while let Some(session) = peer.next_waiting() {
+        for _ in 0..HAND_OUT_TRIES {
+            let Some(session) = peer.next_waiting() else { break };
             let Some(handle) = self.sessions.get(peer.device(), session) else { continue };
             match handle.inbox.try_send(command) {
                 Ok(()) => return,
+                // Its queue is full: it goes on waiting, behind the others.
                 Err(refused) => command = refused.into_inner(),
             }
+            peer.wait_on(session);
         }
         if let Command::Lane(lane, _) = command {
             peer.keep(*lane, self.clock.now());

@@ -33,8 +33,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             published = now;
             shared.publish();
         }
+        let saver = Arc::clone(&shared);
+        shared.tasks.spawn_blocking(move || saver.save_directory());
         shared.renew_membership();
         shared.dismiss_revoked();
+        shared.reauthorise_all();
         relieve(&shared);
         shared.check_disk();
     }

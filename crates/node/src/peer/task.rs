@@ -13,6 +13,7 @@ use cloak_wire::{Blame, Code, Frame, Hello, NUDGE_MAX, Nonce, PeerFrame, Purpose
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::allowance::{Allowance, is_passed_on};
 use super::channel::Channel;
 use super::{LinkState, Peer, PeerCommand};
 use crate::api::BoxFuture;
@@ -29,6 +30,8 @@ const CHANNELS_MAX: usize = 4;
 const DIAL_BACK_EVERY: Duration = Duration::from_secs(1);
 /// Pause after the peer refused us: it knows our address and our key, and will not think again soon.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
+/// A peer that says it moved is dialled anew at most this often on its word.
+const REBOUND_PAUSE: Duration = Duration::from_secs(3);
 /// How often warm lanes are checked.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
@@ -39,7 +42,7 @@ struct Outcome {
 }
 
 enum Step {
-    Command(Option<PeerCommand>),
+    Command(PeerCommand),
     Channel(usize, Result<Vec<PeerFrame>, Code>),
     Dialled(Box<Outcome>),
     Redialled(Box<Connection>),
@@ -62,8 +65,11 @@ struct Task {
     dial_back_at: Instant,
     /// No dial before this: the peer refused the last one.
     refused_until: Instant,
+    /// When a change of the peer's locators last made us hurry.
+    rebound_at: Instant,
     sweep_at: Instant,
-    dismissed: bool,
+    /// Messages that the peer may still send us to pass on.
+    allowance: Allowance,
 }
 
 pub(super) async fn run(
@@ -96,8 +102,9 @@ pub(super) async fn run(
         dialling_channel: false,
         dial_back_at: now,
         refused_until: now,
+        rebound_at: Instant::ZERO,
         sweep_at: now + SWEEP_EVERY,
-        dismissed: false,
+        allowance: Allowance::new(now),
     };
     loop {
         task.provide();
@@ -105,8 +112,11 @@ pub(super) async fn run(
         let step = tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            command = commands.recv() => Step::Command(command),
             (index, result) = std::future::poll_fn(|cx| poll_channels(&mut task.channels, cx, &*clock)) => Step::Channel(index, result),
+            command = commands.recv() => match command {
+                Some(PeerCommand::Retire) | None => break,
+                Some(command) => Step::Command(command),
+            },
             Some(Ok(outcome)) = task.dials.join_next() => Step::Dialled(Box::new(outcome)),
             connection = task.redial.connection() => Step::Redialled(Box::new(connection)),
             () = peer.wanted() => Step::Again,
@@ -175,7 +185,7 @@ impl Task {
 
     /// Starts the dials that are needed.
     fn provide(&mut self) {
-        if self.dismissed {
+        if self.peer.dismissal().is_cancelled() {
             return;
         }
         let needs = self.peer.needs(self.now());
@@ -259,13 +269,15 @@ impl Task {
 
     fn handle(&mut self, step: Step) {
         match step {
-            Step::Again | Step::Command(None) => {}
-            Step::Command(Some(command)) => self.command(command),
+            Step::Again => {}
+            Step::Command(command) => self.command(command),
             Step::Redialled(connection) => self.greet(*connection),
             Step::Dialled(outcome) => self.dialled(*outcome),
             Step::Channel(index, Ok(messages)) => {
                 for message in messages {
-                    self.message(index, message);
+                    if !self.message(index, message) {
+                        break;
+                    }
                 }
             }
             Step::Channel(index, Err(code)) => self.channel_lost(index, code),
@@ -298,16 +310,17 @@ impl Task {
                 self.channels.iter_mut().for_each(|channel| channel.suspect(now));
             }
             PeerCommand::Rebound => {
-                self.refused_until = now;
-                self.hurry.now();
+                if now.since(self.rebound_at) >= REBOUND_PAUSE {
+                    self.rebound_at = now;
+                    self.refused_until = now;
+                    self.hurry.now();
+                }
             }
             PeerCommand::Suspect => {
                 self.channels.iter_mut().for_each(|channel| channel.suspect(now));
             }
-            PeerCommand::Dismiss(code) => {
-                self.dismissed = true;
-                self.farewell(code);
-            }
+            PeerCommand::Dismiss(code) => self.farewell(code),
+            PeerCommand::Retire => {}
         }
     }
 
@@ -354,6 +367,9 @@ impl Task {
         for record in self.shared.directory.records() {
             channel.send(PeerFrame::Binding { record: record.into() });
         }
+        for list in self.shared.revocation_lists() {
+            channel.send(PeerFrame::Revocations { list: list.into() });
+        }
         channel.send(PeerFrame::Serials(self.shared.serials()));
         self.channels.insert(0, channel);
         self.channels.truncate(CHANNELS_MAX);
@@ -379,8 +395,12 @@ impl Task {
         }
     }
 
-    fn message(&mut self, index: usize, message: PeerFrame) {
-        let device = self.peer.device();
+    /// False when the channel is gone.
+    fn message(&mut self, index: usize, message: PeerFrame) -> bool {
+        if is_passed_on(&message) && !self.allowance.take(self.now()) {
+            tracing::debug!(peer = %self.peer.device().fmt_short(), "too much gossip");
+            return true;
+        }
         match self.shared.peer_message(&self.peer, message) {
             Ok(None) => {}
             Ok(Some(reply)) => {
@@ -389,12 +409,11 @@ impl Task {
                 }
             }
             Err(code) => {
-                tracing::debug!(peer = %device.fmt_short(), %code, "bad message");
-                if index < self.channels.len() {
-                    self.channel_lost(index, code);
-                }
+                self.channel_lost(index, code);
+                return false;
             }
         }
+        true
     }
 
     fn poll_timeout(&self) -> Instant {
@@ -428,7 +447,7 @@ impl Task {
         };
         self.peer.set_state(state, self.shared.clock.wall());
         let channel = self.channels.first();
-        let address = channel.map(|channel| channel.connection.peer_addr().to_string());
+        let address = channel.map(|channel| channel.connection.peer_addr());
         self.peer.set_link(address, channel.and_then(Channel::rtt));
     }
 
