@@ -439,6 +439,8 @@ impl Driver {
     fn end(&mut self, end: End, now: Instant) {
         tracing::debug!(session = %self.handle.id.fmt_short(), ?end, "ended");
         self.ended = Some(end);
+        // Whoever hears of the end from its application finds it listed.
+        self.handle.show(self.session.snapshot());
         if let End::Lost(code) = end {
             self.answer(Err(code));
             if let Some(application) = self.application.take() {
