@@ -98,6 +98,7 @@ impl Node {
         tasks.spawn(crate::watch::network(Arc::clone(&shared)));
         tasks.spawn(crate::watch::wake(Arc::clone(&shared)));
         tasks.spawn(crate::upkeep::run(Arc::clone(&shared)));
+        tasks.spawn(crate::upkeep::memory(Arc::clone(&shared)));
         crate::discovery::start(&shared);
         Ok(Self(shared))
     }

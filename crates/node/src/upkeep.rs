@@ -13,8 +13,11 @@ use crate::shared::Shared;
 const EVERY: Duration = Duration::from_secs(5);
 /// Our record is published anew after this long; it lives for an hour.
 const REFRESH_EVERY: Duration = Duration::from_secs(1200);
+/// How often the ledger is looked at. With [`SHED_MAX`] sessions of at most 4 MiB each, memory is
+/// freed faster than any network fills it.
+const RELIEVE_EVERY: Duration = Duration::from_millis(250);
 /// Sessions told to shed in one round, while the ledger is over its high-water mark.
-const SHED_MAX: usize = 64;
+const SHED_MAX: usize = 256;
 /// Less free space than this on the home's disk is worth a warning: the store grows by pages of its own.
 const DISK_LOW: u64 = 4 << 20;
 /// A membership that ends this soon is worth a warning.
@@ -38,8 +41,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.renew_membership();
         shared.dismiss_revoked();
         shared.reauthorise_all();
-        relieve(&shared);
         shared.check_disk();
+    }
+}
+
+/// Keeps the buffers below the ledger's high-water mark until the node stops.
+pub(crate) async fn memory(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return,
+            () = tokio::time::sleep(RELIEVE_EVERY) => relieve(&shared),
+        }
     }
 }
 
