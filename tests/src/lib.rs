@@ -13,6 +13,7 @@
 //! | [`site`] | such a pair, with every kind of backend behind it |
 //! | [`fault`] | a TCP proxy that misbehaves on command |
 //! | [`netns`] | network namespaces with real packets, addresses and nft rules |
+//! | [`mount`] | small file systems to be filled |
 //! | [`origin`] | backends: HTTP, WebSocket, raw TCP |
 //! | [`client`], [`http`], [`paced`] | applications: SOCKS5, SOCKS4a, CONNECT, HTTP, paced streams |
 //! | [`webdriver`] | headless Chromium |
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod fault;
 pub mod gateway;
 pub mod http;
+pub mod mount;
 pub mod netns;
 pub mod origin;
 pub mod paced;

@@ -40,6 +40,12 @@ impl Failure {
         }
     }
 
+    /// Whether the request itself is at fault, so that what follows it on its connection cannot be
+    /// trusted to begin where it seems to.
+    pub fn is_of_the_request(self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::HeaderTooLarge | Self::RequestTimeout)
+    }
+
     /// The value of `Cloak-Error`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -58,12 +58,15 @@ pub(crate) async fn serve(ingress: Ingress, client: Prefixed<Client>) {
         }
     };
     if let Some(tunnel) = exchanges.take_tunnel() {
-        return tunnel.run(&ingress).await;
+        tokio::join!(tunnel.run(&ingress), exchanges.end());
+        return;
     }
     let Some(parts) = connection.into_parts() else { return };
     let client = parts.io.into_inner().into_client();
     match ended {
-        Ok(()) => client.close().await,
+        Ok(()) => {
+            tokio::join!(client.close(), exchanges.end());
+        }
         Err(error) => {
             debug!(%error, "http");
             if passage.is_broken() {

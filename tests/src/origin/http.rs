@@ -119,6 +119,12 @@ impl HttpOrigin {
         self.tcp.open()
     }
 
+    /// Connections that ended by a reset from the other side.
+    #[must_use]
+    pub fn resets(&self) -> u64 {
+        self.tcp.resets()
+    }
+
     /// All requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<RequestSeen> {

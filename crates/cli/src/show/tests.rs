@@ -88,80 +88,86 @@ fn status() -> GatewayStatus {
     }
 }
 
+fn unreachable() -> PeerView {
+    PeerView {
+        device: "d".repeat(64),
+        name: "desk.bob.cloak".to_owned(),
+        state: "unreachable".to_owned(),
+        state_since: SINCE.to_owned(),
+        address: None,
+        locators: vec!["192.0.2.9:7140".to_owned()],
+        rtt_ms: None,
+        lanes: 1,
+        idle_lanes: 2,
+        sessions: 1,
+        last_error: Some("timed out".to_owned()),
+    }
+}
+
+fn web() -> ServiceRow {
+    ServiceRow {
+        port: 80,
+        target: "127.0.0.1:8080".to_owned(),
+        allow: vec!["realm".to_owned(), "bob.cloak".to_owned()],
+    }
+}
+
+fn alias() -> NameView {
+    NameView {
+        name: "db".to_owned(),
+        kind: "alias".to_owned(),
+        target: "postgres.bob.cloak".to_owned(),
+        epoch: None,
+        expires: None,
+    }
+}
+
+fn entity() -> NameView {
+    NameView {
+        name: "bob.cloak".to_owned(),
+        kind: "entity".to_owned(),
+        target: "e".repeat(64),
+        epoch: Some(3),
+        expires: Some(SINCE.to_owned()),
+    }
+}
+
+fn revoked() -> MemberView {
+    MemberView {
+        name: "bob.cloak".to_owned(),
+        id: "e".repeat(64),
+        expires: SINCE.to_owned(),
+        revoked: true,
+    }
+}
+
+fn steps() -> [ResolveStep; 2] {
+    [
+        ResolveStep {
+            step: "name".to_owned(),
+            ok: true,
+            detail: "bob.cloak is an entity".to_owned(),
+            code: None,
+        },
+        ResolveStep {
+            step: "path".to_owned(),
+            ok: false,
+            detail: "no device answers; is one up?".to_owned(),
+            code: Some("peer-unreachable".to_owned()),
+        },
+    ]
+}
+
 #[test]
 fn people_see_what_the_golden_files_say() {
     check("sessions.txt", &super::sessions(&[suspended(), live()]));
     check("session.txt", &super::session(&suspended()));
     check("status.txt", &super::status(&status()));
-    check(
-        "peers.txt",
-        &super::peers(&[PeerView {
-            device: "d".repeat(64),
-            name: "desk.bob.cloak".to_owned(),
-            state: "unreachable".to_owned(),
-            state_since: SINCE.to_owned(),
-            address: None,
-            locators: vec!["192.0.2.9:7140".to_owned()],
-            rtt_ms: None,
-            lanes: 1,
-            idle_lanes: 2,
-            sessions: 1,
-            last_error: Some("timed out".to_owned()),
-        }]),
-    );
-    check(
-        "services.txt",
-        &super::services(&[ServiceRow {
-            port: 80,
-            target: "127.0.0.1:8080".to_owned(),
-            allow: vec!["realm".to_owned(), "bob.cloak".to_owned()],
-        }]),
-    );
-    check(
-        "names.txt",
-        &super::names(&[
-            NameView {
-                name: "db".to_owned(),
-                kind: "alias".to_owned(),
-                target: "postgres.bob.cloak".to_owned(),
-                epoch: None,
-                expires: None,
-            },
-            NameView {
-                name: "bob.cloak".to_owned(),
-                kind: "entity".to_owned(),
-                target: "e".repeat(64),
-                epoch: Some(3),
-                expires: Some(SINCE.to_owned()),
-            },
-        ]),
-    );
-    check(
-        "members.txt",
-        &super::members(&[MemberView {
-            name: "bob.cloak".to_owned(),
-            id: "e".repeat(64),
-            expires: SINCE.to_owned(),
-            revoked: true,
-        }]),
-    );
-    check(
-        "steps.txt",
-        &super::steps(&[
-            ResolveStep {
-                step: "name".to_owned(),
-                ok: true,
-                detail: "bob.cloak is an entity".to_owned(),
-                code: None,
-            },
-            ResolveStep {
-                step: "path".to_owned(),
-                ok: false,
-                detail: "no device answers; is one up?".to_owned(),
-                code: Some("peer-unreachable".to_owned()),
-            },
-        ]),
-    );
+    check("peers.txt", &super::peers(&[unreachable()]));
+    check("services.txt", &super::services(&[web()]));
+    check("names.txt", &super::names(&[alias(), entity()]));
+    check("members.txt", &super::members(&[revoked()]));
+    check("steps.txt", &super::steps(&steps()));
     check(
         "invitation.txt",
         &super::invitation(&Invitation {

@@ -39,12 +39,17 @@ impl Exchanges {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Ends what was opened for requests, in order; to be called once the last is answered.
+    pub(super) async fn end(&self) {
+        self.upstreams.end().await;
+    }
+
     /// Answers one request.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let answering = Answering::new(&self.passage);
         if let Some(refusal) = self.passage.take_refusal() {
             debug!(refusal = refusal.as_str(), "http");
-            return refused(refusal, false).map(|body| body.holding(answering));
+            return last(page::failure(refusal, false)).map(|body| body.holding(answering));
         }
         let html = page::accepts_html(request.headers());
         match self.try_answer(request).await {
@@ -58,7 +63,9 @@ impl Exchanges {
             }
             Err(failure) => {
                 debug!(refusal = failure.as_str(), "http");
-                page::failure(failure, html).map(|body| body.holding(answering))
+                let response = page::failure(failure, html);
+                let response = if failure.is_of_the_request() { last(response) } else { response };
+                response.map(|body| body.holding(answering))
             }
         }
     }
@@ -152,8 +159,9 @@ impl Exchanges {
     }
 }
 
-fn refused(failure: Failure, html: bool) -> Response<AnswerBody> {
-    let mut response = page::failure(failure, html);
+/// Ends the connection with this answer: nothing behind a request that can be read in two ways is
+/// taken for another.
+fn last(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -61,6 +61,18 @@ impl Upstreams {
         Ok(response)
     }
 
+    /// Ends all connections in order: what their backends see is an end, not a reset.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets those that have not ended.
+    pub(super) async fn end(&self) {
+        let State { idle, mut tasks } = std::mem::take(&mut *self.lock());
+        drop(idle);
+        // An idle connection ends by itself once nobody can send on it.
+        let all = async { while tasks.join_next().await.is_some() {} };
+        let _ = timeout(END_TIMEOUT, all).await;
+    }
+
     async fn connect(
         &self,
         ingress: &Ingress,
@@ -125,5 +137,7 @@ fn bad_gateway(error: &hyper::Error) -> Failure {
 
 /// Most idle connections per application's connection.
 const IDLE_MAX: usize = 4;
+/// How long the ends of connections may take to be passed on.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to be ready again after its last answer was read.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
