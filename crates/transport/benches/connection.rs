@@ -121,7 +121,7 @@ fn benches(criterion: &mut Criterion) {
     }
     group.finish();
 
-    let frame = Frame::Session(SessionFrame::Probe { number: 1 });
+    let frame = Frame::Session(SessionFrame::Probe { number: 1, unheard: false });
     criterion.bench_function("frame there and back", |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {

@@ -18,7 +18,7 @@ pub(crate) fn tls(seed: u8) -> Tls {
 }
 
 pub(crate) fn probe(number: u64) -> Frame {
-    Frame::Session(SessionFrame::Probe { number })
+    Frame::Session(SessionFrame::Probe { number, unheard: false })
 }
 
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
