@@ -289,7 +289,7 @@ impl Connection {
         let _ = self.tcp.set_zero_linger();
     }
 
-    /// Reads once and hands what was opened to `sink`.
+    /// Reads once and hands what was opened to `sink`, in one piece.
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -299,34 +299,39 @@ impl Connection {
         if let Some(end) = &self.ended {
             return Poll::Ready(Err(end.clone()));
         }
-        let mut scratch = Scratch::take();
-        let mut space = ReadBuf::new(scratch.read_space(max));
-        let filled = ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut space));
-        let read = space.filled().len();
-        let outcome = match filled {
-            Ok(()) if read > 0 => self.open(scratch.join(&self.left_over, read), sink),
-            Ok(()) => Err(RecvError::Cut),
-            Err(error) => Err(RecvError::Io(error.kind())),
-        };
-        // What was handled before the end counts; the next call tells of the end.
-        self.ended = outcome.err();
-        Poll::Ready(match &self.ended {
-            Some(end) if read == 0 => Err(end.clone()),
-            _ => Ok(read),
+        Scratch::lend(|scratch| {
+            let mut space = ReadBuf::new(scratch.read_space(max));
+            let filled = ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut space));
+            let read = space.filled().len();
+            let outcome = match filled {
+                Ok(()) if read > 0 => self.open(scratch, read, sink),
+                Ok(()) => Err(RecvError::Cut),
+                Err(error) => Err(RecvError::Io(error.kind())),
+            };
+            // What was handled before the end counts; the next call tells of the end.
+            self.ended = outcome.err();
+            Poll::Ready(match &self.ended {
+                Some(end) if read == 0 => Err(end.clone()),
+                _ => Ok(read),
+            })
         })
     }
 
-    /// Opens the records of `input`, which starts with what was left over, and keeps what is left
-    /// over now. That is kept whatever happens: the engine wants to see it even to send.
+    /// Opens the records of what was left over and then `read`, and keeps what is left over now.
+    /// That is kept whatever happens: the engine wants to see it even to send.
     fn open(
         &mut self,
-        input: &mut [u8],
+        scratch: &mut Scratch,
+        read: usize,
         sink: &mut dyn FnMut(&mut Decoder, &[u8]),
     ) -> Result<(), RecvError<Infallible>> {
-        let decoder = &mut self.decoder;
-        let mut sink = |plain: &[u8]| sink(decoder, plain);
-        let (used, state) = self.engine.open(input, &mut self.out, &mut sink);
-        self.left_over = input[used..].to_vec();
+        let (sealed, plain) = scratch.join(&self.left_over, read);
+        let mut gather = |record: &[u8]| plain.extend_from_slice(record);
+        let (used, state) = self.engine.open(sealed, &mut self.out, &mut gather);
+        self.left_over = sealed[used..].to_vec();
+        if !plain.is_empty() {
+            sink(&mut self.decoder, plain);
+        }
         match state {
             Ok(State::Open | State::Handshaking) if self.left_over.len() <= LEFT_OVER_MAX => Ok(()),
             Ok(State::Open | State::Handshaking) => Err(RecvError::Tls(TlsError::Misbehaved)),
