@@ -13,8 +13,8 @@ use crate::relay::Relays;
 const SESSIONS: u32 = 1_000;
 /// Bytes that each has moved before it falls idle.
 const ANSWER: u64 = 1024;
-/// For acknowledgements and timers of what was moved.
-const SETTLE: Duration = Duration::from_secs(5);
+/// Until they are idle: a session watches its lane for 10 s after bytes moved.
+const SETTLE: Duration = Duration::from_secs(15);
 /// How long they are watched.
 const WATCH: Duration = Duration::from_secs(10);
 
