@@ -8,18 +8,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::process::geteuid;
 
-/// Whether the owner of the loopback connection from `peer` to `local` is this process's user.
-/// Connections from other machines are not concerned.
+/// Whether the owner of the connection from `peer` to `local` is this process's user. Connections
+/// from other machines, which have no row in the table, are not concerned; whatever address a user
+/// of this machine connects from, there is a row.
 ///
 /// Blocks: it reads the table of all TCP sockets.
 ///
 /// # Errors
 /// The table cannot be read.
 pub(crate) fn admits_tcp(peer: SocketAddr, local: SocketAddr) -> io::Result<bool> {
-    if !peer.ip().to_canonical().is_loopback() && peer.ip() != local.ip() {
-        return Ok(true);
-    }
-    Ok(owner(peer, local)? == Some(geteuid().as_raw()))
+    let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    Ok(match owner(peer, local)? {
+        Some(uid) => uid == geteuid().as_raw(),
+        None => !is_loopback(peer) && !is_loopback(local) && peer.ip() != local.ip(),
+    })
 }
 
 /// Whether a unix socket's peer is this process's user.

@@ -110,6 +110,12 @@ impl Client {
         F: Future<Output = Result<T, ClientError>>,
     {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unopened(&e))?;
+        // Where the socket lies in a folder that others may write, it could be anybody's.
+        let (own, theirs) =
+            (rustix::process::geteuid(), stream.peer_cred().map_err(|e| self.unopened(&e))?.uid());
+        if !own.is_root() && theirs != own.as_raw() {
+            return Err(self.unopened(&io::ErrorKind::PermissionDenied.into()));
+        }
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let answer = async move {
