@@ -56,7 +56,8 @@ pub struct Stats {
     pub open: u64,
     /// Dials in flight: accepted, no byte from the target yet, and not given up by the dialler.
     pub in_flight: u64,
-    /// Most dials in flight at once since the start, or since [`FaultProxy::restart_peak`].
+    /// Most dials in flight at once since the start, or since [`FaultProxy::restart_peak`]; known some
+    /// milliseconds later.
     pub in_flight_peak: u64,
     /// Bytes forwarded from diallers to the target.
     pub bytes_up: u64,
@@ -103,6 +104,8 @@ struct Shared {
     next: AtomicU64,
     in_flight: AtomicU64,
     in_flight_peak: AtomicU64,
+    /// Dials that ended before the target said anything.
+    gave_up: AtomicU64,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
 }
@@ -210,6 +213,7 @@ impl Shared {
             next: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             in_flight_peak: AtomicU64::new(0),
+            gave_up: AtomicU64::new(0),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
         }

@@ -59,9 +59,18 @@ struct Connection {
 
 impl Connection {
     fn new(number: u64, shared: Arc<Shared>) -> Self {
+        let gave_up = shared.gave_up.load(Ordering::SeqCst);
         let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.in_flight_peak.fetch_max(now, Ordering::SeqCst);
+        shared.tasks.spawn(Self::count_peak(Arc::clone(&shared), now, gave_up));
         Self { number, shared, in_flight: AtomicBool::new(true) }
+    }
+
+    /// Counts a dial when it is certain who had given up before it came: a dialler that ends one dial
+    /// and begins the next has never had two.
+    async fn count_peak(shared: Arc<Shared>, now: u64, gave_up: u64) {
+        tokio::time::sleep(2 * LOOK).await;
+        let since = shared.gave_up.load(Ordering::SeqCst) - gave_up;
+        shared.in_flight_peak.fetch_max(now.saturating_sub(since), Ordering::SeqCst);
     }
 
     async fn run(&self, mut dialler: TcpStream, cut: CancellationToken) {
@@ -142,7 +151,7 @@ impl Connection {
                 () = tokio::time::sleep(LOOK) => {
                     let ready = dialler.ready(Interest::READABLE | Interest::WRITABLE).await;
                     if ready.map_or(true, |ready| ready.is_read_closed() || ready.is_write_closed()) {
-                        self.landed();
+                        self.gave_up();
                     }
                 }
             }
@@ -221,9 +230,17 @@ impl Connection {
     }
 
     /// No longer a dial in flight.
-    fn landed(&self) {
-        if self.in_flight.swap(false, Ordering::SeqCst) {
+    fn landed(&self) -> bool {
+        let was_in_flight = self.in_flight.swap(false, Ordering::SeqCst);
+        if was_in_flight {
             self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        }
+        was_in_flight
+    }
+
+    fn gave_up(&self) {
+        if self.landed() {
+            self.shared.gave_up.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

@@ -214,9 +214,17 @@ fn dials_in_flight_are_counted() {
     proxy.set_mode(Mode::BlackHole);
     let held: Vec<TcpStream> = (0..3).map(|_| dial(&proxy)).collect();
     wait_until("three are in flight", SOON, || proxy.stats().in_flight == 3);
+    wait_until("the peak is known", SOON, || proxy.stats().in_flight_peak == 3);
     drop(held);
     wait_until("given up", SOON, || proxy.stats().in_flight == 0);
     assert_eq!((proxy.stats().in_flight_peak, proxy.stats().dials), (3, 4));
     proxy.restart_peak();
     assert_eq!(proxy.stats().in_flight_peak, 0);
+    for _ in 0..5 {
+        let one = dial(&proxy);
+        wait_until("it is in flight", SOON, || proxy.stats().in_flight > 0);
+        drop(one);
+    }
+    wait_until("given up", SOON, || proxy.stats().in_flight == 0);
+    assert_eq!(proxy.stats().in_flight_peak, 1, "one after the other is one at a time");
 }
