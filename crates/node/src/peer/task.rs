@@ -28,6 +28,8 @@ const DIALS_MAX: usize = 32;
 const CHANNELS_MAX: usize = 4;
 /// Pause between two rounds of `DialBack`, for a peer that we cannot dial.
 const DIAL_BACK_EVERY: Duration = Duration::from_secs(1);
+/// After an outage a peer that accepts and says nothing for this long is dialled again meanwhile.
+const GREETING_PAUSE: Duration = Duration::from_millis(400);
 /// Pause after the peer refused us: it knows our address and our key, and will not think again soon.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 /// A peer that says it moved is dialled anew at most this often on its word.
@@ -62,6 +64,8 @@ struct Task {
     proven: bool,
     dialling_lanes: usize,
     dialling_channel: bool,
+    /// Since when the first connection after an outage waits for the peer's `Hello`.
+    greeting_since: Option<Instant>,
     dial_back_at: Instant,
     /// No dial before this: the peer refused the last one.
     refused_until: Instant,
@@ -100,6 +104,7 @@ pub(super) async fn run(
         proven: false,
         dialling_lanes: 0,
         dialling_channel: false,
+        greeting_since: None,
         dial_back_at: now,
         refused_until: now,
         rebound_at: Instant::ZERO,
@@ -112,7 +117,9 @@ pub(super) async fn run(
         let step = tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            (index, result) = std::future::poll_fn(|cx| poll_channels(&mut task.channels, cx, &*clock)) => Step::Channel(index, result),
+            (index, result) = next_on_channels(&mut task.channels, &*clock) => {
+                Step::Channel(index, result)
+            }
             command = commands.recv() => match command {
                 Some(PeerCommand::Retire) | None => break,
                 Some(command) => Step::Command(command),
@@ -129,18 +136,20 @@ pub(super) async fn run(
 }
 
 /// The next thing that happens on any channel.
-fn poll_channels(
+async fn next_on_channels(
     channels: &mut [Channel],
-    cx: &mut Context<'_>,
     clock: &dyn Clock,
-) -> Poll<(usize, Result<Vec<PeerFrame>, Code>)> {
-    let now = clock.now();
-    for (index, channel) in channels.iter_mut().enumerate() {
-        if let Poll::Ready(result) = channel.poll(cx, now) {
-            return Poll::Ready((index, result));
+) -> (usize, Result<Vec<PeerFrame>, Code>) {
+    std::future::poll_fn(|cx| {
+        let now = clock.now();
+        for (index, channel) in channels.iter_mut().enumerate() {
+            if let Poll::Ready(result) = channel.poll(cx, now) {
+                return Poll::Ready((index, result));
+            }
         }
-    }
-    Poll::Pending
+        Poll::Pending
+    })
+    .await
 }
 
 /// The retries of an outage. What they know of the path outlives each outage.
@@ -190,9 +199,8 @@ impl Task {
         }
         let needs = self.peer.needs(self.now());
         if self.peer.take_doubt() {
-            self.proven = false;
+            self.doubt();
         }
-        let wants_channel = self.channels.is_empty() && !self.dialling_channel;
         if needs.waiting > 0 {
             self.ask_for_lanes(needs.waiting);
         }
@@ -205,13 +213,13 @@ impl Task {
         }
         self.was_waiting = waits;
         if !self.proven {
-            let dialling = self.dialling_lanes > 0 || self.dialling_channel;
-            if !dialling && (waits || wants_channel) {
+            let is_wanted = waits || self.channels.is_empty();
+            if is_wanted && self.greeting_until().is_none_or(|until| until <= self.now()) {
                 self.redial.start(&self.shared, self.peer.device());
             }
             return;
         }
-        if wants_channel {
+        if self.channels.is_empty() && !self.dialling_channel {
             self.dial(Purpose::Peer);
         }
         let linked = !self.channels.is_empty();
@@ -219,6 +227,20 @@ impl Task {
         for _ in self.dialling_lanes..wanted.min(DIALS_MAX) {
             self.dial(Purpose::Lane);
         }
+    }
+
+    /// The path may be dead, and every dial under way with it: a new one finds out sooner.
+    fn doubt(&mut self) {
+        self.proven = false;
+        self.dials.abort_all();
+        self.dialling_lanes = 0;
+        self.dialling_channel = false;
+        self.greeting_since = None;
+    }
+
+    /// Until when the first connection after an outage may keep the next one from being dialled.
+    fn greeting_until(&self) -> Option<Instant> {
+        self.greeting_since.map(|since| since + GREETING_PAUSE)
     }
 
     /// Asks the peer to dial us, where our own dials fail but its channel works.
@@ -251,6 +273,7 @@ impl Task {
     fn greet(&mut self, connection: Connection) {
         let waiting = self.peer.needs(self.now()).waiting > 0;
         let purpose = if waiting { Purpose::Lane } else { Purpose::Peer };
+        self.greeting_since = Some(self.now());
         self.count(&purpose, true);
         let shared = Arc::clone(&self.shared);
         self.dials.spawn(async move {
@@ -326,6 +349,7 @@ impl Task {
 
     fn dialled(&mut self, outcome: Outcome) {
         self.count(&outcome.purpose, false);
+        self.greeting_since = None;
         match outcome.result {
             Err(code) => {
                 self.proven = false;
@@ -388,7 +412,7 @@ impl Task {
             return;
         }
         // Whether the path still works is for the next dial to show, two attempts at a time.
-        self.proven = false;
+        self.doubt();
         self.peer.sweep(self.now(), true);
         for session in self.shared.sessions.of(self.peer.device()) {
             let _ = session.inbox.try_send(Command::Suspect(cloak_session::Suspicion::PeerSilent));
@@ -421,8 +445,9 @@ impl Task {
         let dial_back = (self.peer.needs(self.now()).waiting > 0 && !self.proven)
             .then_some(self.dial_back_at.max(self.now() + Duration::from_millis(50)))
             .filter(|_| !self.channels.is_empty());
+        let greeting = self.greeting_until().filter(|until| *until > self.now());
         let refused = Some(self.refused_until).filter(|until| *until > self.now());
-        channels.chain(dial_back).chain(refused).fold(self.sweep_at, Instant::min)
+        channels.chain(dial_back).chain(refused).chain(greeting).fold(self.sweep_at, Instant::min)
     }
 
     fn handle_timeout(&mut self) {
@@ -453,7 +478,7 @@ impl Task {
 
     /// Closes every channel with a word.
     fn farewell(&mut self, code: Code) {
-        self.dials.abort_all();
+        self.doubt();
         self.peer.sweep(self.now(), true);
         for mut channel in self.channels.drain(..) {
             channel.connection.queue(&Frame::Close { code });
