@@ -3,9 +3,12 @@
 //! Every write is one durable two-phase commit, so that neither a crash nor a power cut leaves half
 //! of it. Callers on the async side go through `spawn_blocking`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use redb::{Database, ReadableDatabase, TableDefinition};
+
+use crate::sync::lock;
 
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("cloak");
 
@@ -15,43 +18,63 @@ const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("cloak");
 pub struct StoreError(#[from] redb::Error);
 
 /// See the module.
-pub(crate) struct Store(Database);
+pub(crate) struct Store {
+    path: PathBuf,
+    /// Closed after a failure: the engine takes no more writes then, even when the disk has room
+    /// again. The next use opens it anew, from the last commit.
+    database: Mutex<Option<Database>>,
+}
 
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self(Database::create(path).map_err(redb::Error::from)?))
+        let database = Database::create(path).map_err(redb::Error::from)?;
+        Ok(Self { path: path.to_owned(), database: Mutex::new(Some(database)) })
     }
 
     /// The value under `key`.
     pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.try_get(key).map_err(StoreError)
+        self.with(|database| get(database, key))
     }
 
     /// Puts every pair, or none.
     pub(crate) fn put(&self, pairs: &[(&str, &[u8])]) -> Result<(), StoreError> {
-        self.try_put(pairs).map_err(StoreError)
+        self.with(|database| put(database, pairs))
     }
 
-    fn try_get(&self, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
-        let transaction = self.0.begin_read()?;
-        let table = match transaction.open_table(TABLE) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            table => table?,
+    fn with<T>(
+        &self,
+        run: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut held = lock(&self.database);
+        let database = match held.take() {
+            Some(database) => database,
+            None => Database::create(&self.path).map_err(redb::Error::from)?,
         };
-        Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        let value = run(&database)?;
+        *held = Some(database);
+        Ok(value)
     }
+}
 
-    fn try_put(&self, pairs: &[(&str, &[u8])]) -> Result<(), redb::Error> {
-        let mut transaction = self.0.begin_write()?;
-        transaction.set_two_phase_commit(true);
-        {
-            let mut table = transaction.open_table(TABLE)?;
-            for (key, value) in pairs {
-                table.insert(*key, *value)?;
-            }
+fn get(database: &Database, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(TABLE) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table?,
+    };
+    Ok(table.get(key)?.map(|value| value.value().to_vec()))
+}
+
+fn put(database: &Database, pairs: &[(&str, &[u8])]) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for (key, value) in pairs {
+            table.insert(*key, *value)?;
         }
-        Ok(transaction.commit()?)
     }
+    Ok(transaction.commit()?)
 }
 
 #[cfg(test)]

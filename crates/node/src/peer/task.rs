@@ -22,7 +22,7 @@ use crate::registry::Command;
 use crate::shared::Shared;
 use crate::timer::Timer;
 
-/// Lane dials in flight to one peer while the path is proven.
+/// Dials in flight to one peer while the path is proven, that of the channel included.
 const DIALS_MAX: usize = 32;
 /// Channels with one peer: one that each side dialled, and their successors.
 const CHANNELS_MAX: usize = 4;
@@ -224,7 +224,8 @@ impl Task {
         }
         let linked = !self.channels.is_empty();
         let wanted = needs.waiting + if linked { needs.spare } else { 0 };
-        for _ in self.dialling_lanes..wanted.min(DIALS_MAX) {
+        let most = DIALS_MAX - usize::from(self.dialling_channel);
+        for _ in self.dialling_lanes..wanted.min(most) {
             self.dial(Purpose::Lane);
         }
     }
