@@ -279,6 +279,29 @@ impl Drop for Ticks {
     }
 }
 
+/// Median from a path's return to the first byte; what loopback and the tests' switch add is nothing.
+const FIRST_BYTE_MEDIAN: Duration = Duration::from_millis(300);
+/// The slowest in twenty.
+const FIRST_BYTE_P95: Duration = Duration::from_secs(1);
+/// Fewer recoveries than this have no 95th percentile.
+const P95_SAMPLES: usize = 20;
+
+/// Asserts how soon after a path's return the first bytes came: the median, and the 95th percentile
+/// where there are enough of them.
+///
+/// # Panics
+/// They came too late.
+pub fn assert_quick(mut took: Vec<Duration>) {
+    took.sort();
+    println!("first byte after the path's return: {took:?}");
+    let median = took[took.len() / 2];
+    assert!(median <= FIRST_BYTE_MEDIAN, "median {median:?} of {took:?}");
+    if took.len() >= P95_SAMPLES {
+        let p95 = took[took.len() * 95 / 100];
+        assert!(p95 <= FIRST_BYTE_P95, "95th percentile {p95:?} of {took:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use cloak_tests::gateway::{Gateway, Up};
 use cloak_tests::need;
 use cloak_tests::netns::{Host, Net};
 use cloak_tests::origin::TcpOrigin;
-use cloak_tests::paced::{self, Load, Ticks};
+use cloak_tests::paced::{self, Load, Ticks, assert_quick};
 use cloak_tests::pair::open_sessions;
 use cloak_tests::realm::Realm;
 use cloak_tests::site::{TICK, port};
@@ -21,8 +21,6 @@ use cloak_tests::skip::Need;
 const SOON: Duration = Duration::from_secs(20);
 /// Both ends tell of a dead session that was moving bytes within this time.
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
-/// Median from the path's return to the first byte; the switch adds no round trip.
-const FIRST_BYTE_MEDIAN: Duration = Duration::from_millis(300);
 /// A change of address is over within this time: noticed, told to the other end, dialled.
 const ROAMED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -94,15 +92,6 @@ fn hole(town: &Town, ticks: &Ticks, host: usize, length: Duration) -> Duration {
     let took = ticks.first_after(mark, SOON);
     town.wait_state("live", NOTICED_WITHIN);
     took
-}
-
-fn assert_quick(mut took: Vec<Duration>) {
-    took.sort();
-    println!("first byte after the path's return: {took:?}");
-    let median = took[took.len() / 2];
-    let p95 = took[(took.len() * 95 / 100).min(took.len() - 1)];
-    assert!(median <= FIRST_BYTE_MEDIAN, "median {median:?} of {took:?}");
-    assert!(p95 <= Duration::from_secs(1), "95th percentile {p95:?} of {took:?}");
 }
 
 #[test]

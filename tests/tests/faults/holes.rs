@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cloak_tests::clock::{full, now, wait_until};
 use cloak_tests::fault::{Direction, Mode};
-use cloak_tests::paced::Ticks;
+use cloak_tests::paced::{Ticks, assert_quick};
 use cloak_tests::pair::End;
 use cloak_tests::site::Site;
 
@@ -12,10 +12,6 @@ use super::ticks;
 
 /// Both ends tell of a dead session that was moving bytes within this time.
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
-/// Median from the path's return to the first byte; the round trip on loopback is nothing.
-const FIRST_BYTE_MEDIAN: Duration = Duration::from_millis(300);
-/// The slowest in twenty.
-const FIRST_BYTE_P95: Duration = Duration::from_secs(1);
 
 /// One hole of `length`; returns how long after the path's return the first byte came.
 fn hole(site: &Site, ticks: &Ticks, mode: Mode, length: Duration) -> Duration {
@@ -36,15 +32,6 @@ fn wait_out(begun: Instant, length: Duration) {
     wait_until("the hole is long enough", length + Duration::from_secs(5), || {
         begun.elapsed() >= length
     });
-}
-
-fn assert_quick(mut took: Vec<Duration>) {
-    took.sort();
-    println!("first byte after the path's return: {took:?}");
-    let median = took[took.len() / 2];
-    let p95 = took[(took.len() * 95 / 100).min(took.len() - 1)];
-    assert!(median <= FIRST_BYTE_MEDIAN, "median {median:?} of {took:?}");
-    assert!(p95 <= FIRST_BYTE_P95, "95th percentile {p95:?} of {took:?}");
 }
 
 #[test]
