@@ -26,7 +26,7 @@ use crate::timer::Timer;
 /// the lane and one of the application give: 256 KiB.
 const ROUNDS_MAX: usize = 8;
 /// Largest piece of application data sealed at once, in bytes.
-const PIECE_MAX: usize = 64 * 1024;
+const PIECE_MAX: usize = 256 * 1024;
 
 /// Where the session's application comes from.
 pub(crate) enum Source {

@@ -1,20 +1,23 @@
 //! Pooled pieces of memory that buffers are made of.
 //!
-//! Two sizes. [`LARGE`] is 64 KiB: four TLS records, so that a vectored write of one chunk is a
-//! full flight of records and the bookkeeping per byte vanishes, while 4 MiB are no more than 64 of
-//! them. [`SMALL`] is 4 KiB, a page: what a session takes whose buffer is empty, so that a keystroke
-//! does not cost 64 KiB.
+//! Three [`SIZES`]. A page is what a session takes whose buffer is empty, so that a keystroke does
+//! not cost 64 KiB. 64 KiB is four TLS records. 256 KiB is what a stream gets that fills those: a
+//! chunk is read, sealed, and written at once, and a quarter of the system calls and wake-ups is
+//! left.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::Memory;
 
-/// Bytes of a large chunk.
-pub(crate) const LARGE: usize = 64 << 10;
-/// Bytes of a small chunk.
-pub(crate) const SMALL: usize = 4 << 10;
-/// Free chunks of each size that are kept: 16 MiB of large ones, 4 MiB of small ones.
-const FREE_MAX: [usize; 2] = [1024, 256];
+/// Bytes of a chunk, smallest first.
+pub(crate) const SIZES: [usize; 3] = [4 << 10, 64 << 10, 256 << 10];
+/// Free chunks of each size that are kept: 1 MiB, 8 MiB and 8 MiB.
+const FREE_MAX: [usize; SIZES.len()] = [256, 128, 32];
+
+/// The smallest size that holds `bytes`; the largest where none does.
+pub(crate) fn size_for(bytes: usize) -> usize {
+    SIZES.into_iter().find(|size| *size >= bytes).unwrap_or(SIZES[SIZES.len() - 1])
+}
 
 /// Memory charged to an account; goes back to the pool and the ledger when dropped.
 #[derive(Debug)]
@@ -23,9 +26,9 @@ pub(crate) struct Chunk {
     memory: Memory,
 }
 
-/// Free chunks: small ones, large ones.
+/// Free chunks of each size.
 #[derive(Debug, Default)]
-pub(crate) struct Pool([Mutex<Vec<Box<[u8]>>>; 2]);
+pub(crate) struct Pool([Mutex<Vec<Box<[u8]>>>; SIZES.len()]);
 
 impl Chunk {
     /// A chunk of `size`, or `None` when the ledger refuses it.
@@ -75,8 +78,8 @@ impl Pool {
 }
 
 fn class(size: usize) -> usize {
-    debug_assert!(size == SMALL || size == LARGE, "chunks have two sizes");
-    usize::from(size == LARGE)
+    let class = SIZES.iter().position(|other| *other == size);
+    class.expect("invariant: chunks are made in these sizes only")
 }
 
 #[cfg(test)]
@@ -90,11 +93,21 @@ mod tests {
     fn chunks_are_charged_while_they_live() {
         let ledger = Ledger::new(1 << 20);
         let memory = ledger.account(DeviceId::from_bytes([1; 32]));
-        let small = Chunk::try_new(&memory, SMALL).unwrap();
-        let large: Vec<_> = (0..15).filter_map(|_| Chunk::try_new(&memory, LARGE)).collect();
-        assert_eq!((large.len(), ledger.held()), (15, 4096 + 15 * 65_536));
-        assert!(Chunk::try_new(&memory, LARGE).is_none());
-        drop((small, large));
+        let [small, _, large] = SIZES;
+        let page = Chunk::try_new(&memory, small).unwrap();
+        let pieces: Vec<_> = (0..3).filter_map(|_| Chunk::try_new(&memory, large)).collect();
+        assert_eq!((pieces.len(), ledger.held()), (3, 4096 + 3 * 262_144));
+        assert!(Chunk::try_new(&memory, large).is_none());
+        drop((page, pieces));
         assert_eq!(ledger.held(), 0);
+    }
+
+    #[test]
+    fn a_size_holds_what_it_is_for() {
+        assert_eq!(
+            [0, 4096, 4097, 65_536, 65_537].map(size_for),
+            [4096, 4096, 65_536, 65_536, 262_144]
+        );
+        assert_eq!(size_for(usize::MAX), 262_144);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::Memory;
-use crate::chunk::{Chunk, LARGE, SMALL};
+use crate::chunk::{Chunk, size_for};
 
 /// The bytes of a stream from `start` up to `end`.
 #[derive(Debug, Default)]
@@ -68,8 +68,7 @@ impl Queue {
     pub(crate) fn push(&mut self, memory: &Memory, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if !self.has_room() {
-                let size = if bytes.len() <= SMALL { SMALL } else { LARGE };
-                let chunk = Chunk::new(memory, size);
+                let chunk = Chunk::new(memory, size_for(bytes.len()));
                 self.pieces.push_back(Piece { chunk, base: self.end, filled: 0 });
             }
             let piece = self.pieces.back_mut().expect("invariant: a piece with room is there");
@@ -154,7 +153,7 @@ mod tests {
                 let index = to_usize(at - base);
                 assert_eq!(slice, &model[index..index + slice.len()], "seed {seed}");
                 assert_eq!(queue.end(), base + model.len() as u64);
-                assert!(ledger.held() <= queue.len() + 2 * LARGE as u64);
+                assert!(ledger.held() <= queue.len() + 2 * size_for(usize::MAX) as u64);
             }
             queue.release(u64::MAX);
             assert_eq!((queue.is_empty(), ledger.held()), (true, 0), "idle holds nothing");
@@ -164,7 +163,7 @@ mod tests {
     fn step(queue: &mut Queue, model: &mut Vec<u8>, memory: &Memory, rng: &mut Rng) {
         match rng.below(3) {
             0 => {
-                let room = queue.room(memory, if rng.chance(1, 2) { SMALL } else { LARGE });
+                let room = queue.room(memory, size_for(to_usize(rng.below(100_000))));
                 let len = to_usize(rng.below(room.len() as u64 + 1));
                 rng.fill(&mut room[..len]);
                 model.extend_from_slice(&room[..len]);

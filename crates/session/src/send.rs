@@ -9,7 +9,7 @@
 //! receiver counts positions from where it declared the lane to begin.
 
 use crate::Memory;
-use crate::chunk::{LARGE, SMALL};
+use crate::chunk::size_for;
 use crate::error::Violation;
 use crate::queue::{Queue, to_usize};
 
@@ -28,8 +28,10 @@ pub(crate) struct Send {
     /// Most bytes to keep at present, and at all.
     buffer: u64,
     buffer_max: u64,
-    /// The application filled the last room: it has more.
-    bulk: bool,
+    /// Bytes of the next chunk: more than the last read brought, if that filled its room.
+    chunk: usize,
+    /// Room that was handed out last.
+    room: usize,
 }
 
 /// What goes on the lane next.
@@ -51,7 +53,8 @@ impl Send {
             fin: None,
             buffer: buffer.min(buffer_max),
             buffer_max,
-            bulk: false,
+            chunk: size_for(0),
+            room: 0,
         }
     }
 
@@ -104,18 +107,21 @@ impl Send {
         if most == 0 {
             return (&mut [], false);
         }
-        let size = if self.queue.is_empty() && !self.bulk { SMALL } else { LARGE };
-        let room = self.queue.room(memory, size);
+        let room = self.queue.room(memory, self.chunk.min(size_for(to_usize(most))));
         let refused = room.is_empty();
-        let len = room.len().min(to_usize(most));
-        (&mut room[..len], refused)
+        self.room = room.len().min(to_usize(most));
+        (&mut room[..self.room], refused)
     }
 
-    /// Counts what was written into [`Send::space`]; `room` is how much there was.
+    /// Counts what was written into [`Send::space`].
     pub(crate) fn wrote(&mut self, len: usize) {
-        let before = self.queue.end();
         self.queue.wrote(len);
-        self.bulk = self.queue.end() - before >= SMALL as u64;
+        match len {
+            0 => {}
+            // The application has more.
+            _ if len == self.room => self.chunk = size_for(self.chunk + 1),
+            _ => self.chunk = size_for(len),
+        }
     }
 
     pub(crate) fn finish(&mut self) {

@@ -34,7 +34,7 @@ use scratch::{LEFT_OVER_MAX, READ_MAX, Scratch};
 pub use socket::{Progress, SocketOptions};
 
 /// Payload bytes that may be queued before a flush; also the size of a full write.
-pub const SEND_MAX: usize = 128 * 1024;
+pub const SEND_MAX: usize = 256 * 1024;
 /// Payload up to this size is copied into one record with the frames before it: cheaper than a
 /// record of its own.
 const COALESCE_MAX: usize = 4 * 1024;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 /// Largest buffer that is kept for the next sender: a full cap of payload with its records' overhead
 /// and some control frames.
-const SPARE_MAX: usize = 192 * 1024;
+const SPARE_MAX: usize = 384 * 1024;
 
 thread_local! {
     /// One buffer per thread goes from sender to sender, so that a bulk transfer neither allocates

@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 pub struct SocketOptions {
     /// Most bytes that the kernel keeps unsent before it stops taking more
     /// (`TCP_NOTSENT_LOWAT`). Small, so that a probe or an acknowledgement is never far behind our
-    /// own data; one write of full size, so that the wire does not run dry between two of them.
+    /// own data; half a write of full size, so that the wire does not run dry between two of them.
     pub unsent_max: u32,
     /// Silence after which the kernel asks whether the peer is still there. An idle lane costs us
     /// no timer and no wake-up: the kernel finds it dead after
