@@ -58,7 +58,7 @@ async fn dispatch(shared: Arc<Shared>, mut connection: Connection, hello: Hello,
             let mut lane = lane(&shared, connection, &hello, nonce, Opener::Local);
             // Our Hello is still to be written; whoever takes the lane writes it with its first frame.
             if flush(&mut lane.connection).await.is_ok() {
-                shared.hand_out(lane);
+                let _ = shared.hand_out(lane);
             }
         }
         Purpose::Proof { cookie } => shared.locator_proved(cookie, connection.peer()),
@@ -79,7 +79,7 @@ fn lane(
         connection,
         local: shared.tls.device(),
         local_nonce,
-        peer_nonce: hello.nonce,
+        peer_nonce: Some(hello.nonce),
         unread: std::collections::VecDeque::new(),
         opener,
     }

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Application, Backend, BoxFuture};
 use crate::lane::Lane;
+use crate::peer::PeerCommand;
 use crate::registry::{Command, SessionHandle};
 use crate::shared::Shared;
 use crate::spill::Spill;
@@ -250,14 +251,24 @@ impl Driver {
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
         for index in (0..self.lanes.len()).rev() {
-            let Self { lanes, session, application, writing, .. } = self;
+            let Self { lanes, session, application, writing, shared, .. } = self;
             let lane = &mut lanes[index];
-            let id = lane.id;
+            let (id, device) = (lane.id, lane.connection.peer());
+            let mut peer_nonce = lane.peer_nonce;
             let mut socket = Context::from_waker(cx.waker());
             // What follows an `Idle` in the same read is the next session's.
             let mut idle = false;
             let mut behind = Vec::new();
             let mut handler = |item: Item<'_>| match item {
+                Item::Frame(Frame::Close { code }) => Err(code),
+                Item::Frame(Frame::Hello(hello)) if peer_nonce.is_none() => {
+                    shared.check(device, &hello)?;
+                    session.peer_incarnation(now, hello.incarnation);
+                    session.lane_nonce(id, hello.nonce);
+                    peer_nonce = Some(hello.nonce);
+                    Ok(())
+                }
+                _ if peer_nonce.is_none() => Err(Code::Violation),
                 Item::Frame(Frame::Session(frame)) if idle => {
                     behind.push(frame);
                     Ok(())
@@ -266,7 +277,6 @@ impl Driver {
                     idle = frame == SessionFrame::Idle;
                     session.handle_frame(now, id, frame).map_err(|error| error.code())
                 }
-                Item::Frame(Frame::Close { code }) => Err(code),
                 Item::Frame(_) => Err(Code::Violation),
                 Item::Data(data) => {
                     let fresh = session.handle_data(now, id, data).map_err(|error| error.code())?;
@@ -281,23 +291,24 @@ impl Driver {
                 }
             };
             let received = lane.connection.poll_recv(cx, &mut handler);
+            if lane.peer_nonce != peer_nonce {
+                lane.peer_nonce = peer_nonce;
+                lane.peer.tell(PeerCommand::Greeted(Ok(())));
+            }
             let kept = behind.into_iter().try_for_each(|frame| lane.keep_unread(frame));
             let received = match (received, kept) {
                 (Poll::Ready(Ok(_)), Err(code)) => Poll::Ready(Err(RecvError::Handler(code))),
                 (received, _) => received,
             };
-            match received {
-                Poll::Pending => {}
-                Poll::Ready(Ok(_)) => moved = true,
-                Poll::Ready(Err(error)) => {
-                    moved = true;
-                    match error {
-                        RecvError::Handler(code) => self.drop_lane(id, code),
-                        RecvError::Wire(error) => self.drop_lane(id, error.code()),
-                        _ => self.drop_lane(id, Code::Closed),
-                    }
-                    self.session.lane_down(now, id);
-                }
+            moved |= received.is_ready();
+            if let Poll::Ready(Err(error)) = received {
+                let code = match error {
+                    RecvError::Handler(code) => code,
+                    RecvError::Wire(error) => error.code(),
+                    _ => Code::Closed,
+                };
+                self.drop_lane(id, code);
+                self.session.lane_down(now, id);
             }
         }
         moved
@@ -308,6 +319,10 @@ impl Driver {
         let Some(index) = self.lanes.iter().position(|lane| lane.id == id) else { return };
         let mut lane = self.lanes.swap_remove(index);
         tracing::debug!(session = %self.handle.id.fmt_short(), %code, "lane closed");
+        if lane.peer_nonce.is_none() {
+            let code = if code == Code::Closed { Code::PeerUnreachable } else { code };
+            lane.peer.tell(PeerCommand::Greeted(Err(code)));
+        }
         if code != Code::Closed {
             lane.connection.queue(&Frame::Close { code });
             let _ = lane.connection.poll_flush(&mut Context::from_waker(std::task::Waker::noop()));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cloak_base::DeviceId;
 use cloak_identity::Credentials;
 use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Purpose, VERSION};
@@ -12,6 +13,13 @@ use crate::shared::Shared;
 use crate::store::StoreError;
 
 impl Shared {
+    /// Queues our `Hello` on a connection that we dialled. Gives our nonce of this connection.
+    pub(crate) fn salute(&self, connection: &mut Connection, purpose: Purpose) -> Nonce {
+        let nonce = Nonce(self.random_bytes::<32>().into());
+        connection.queue(&Frame::Hello(Box::new(self.hello(connection, purpose, nonce))));
+        nonce
+    }
+
     /// Exchanges `Hello`s on a connection that we dialled, and verifies the peer's. Gives our nonce
     /// of this connection as well.
     pub(crate) async fn greet(
@@ -19,12 +27,11 @@ impl Shared {
         mut connection: Connection,
         purpose: Purpose,
     ) -> Result<(Connection, Hello, Nonce), Code> {
-        let nonce = Nonce(self.random_bytes::<32>().into());
-        connection.queue(&Frame::Hello(Box::new(self.hello(&connection, purpose, nonce))));
+        let nonce = self.salute(&mut connection, purpose);
         let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_hello(&mut connection))
             .await
             .map_err(|_| Code::Timeout)??;
-        self.check(&connection, &hello)?;
+        self.check(connection.peer(), &hello)?;
         Ok((connection, hello, nonce))
     }
 
@@ -39,7 +46,7 @@ impl Shared {
             .map_err(|_| Code::Timeout)??;
         // Who is refused is told why instead of who we are.
         if hello.purpose != Purpose::Join
-            && let Err(code) = self.check(connection, &hello)
+            && let Err(code) = self.check(connection.peer(), &hello)
         {
             connection.queue(&Frame::Close { code });
             let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, flush(connection)).await;
@@ -66,14 +73,13 @@ impl Shared {
     }
 
     /// Verifies what a peer shows; from here on its device stands for the entity it names.
-    fn check(self: &Arc<Self>, connection: &Connection, hello: &Hello) -> Result<Arc<Peer>, Code> {
+    pub(crate) fn check(self: &Arc<Self>, device: DeviceId, hello: &Hello) -> Result<(), Code> {
         if hello.version != VERSION {
             return Err(Code::Version);
         }
         if hello.realm != self.home.realm_id() {
             return Err(Code::WrongRealm);
         }
-        let device = connection.peer();
         let credentials =
             Credentials::decode(&hello.credentials).map_err(|_| Code::Unauthenticated)?;
         let shown = verify(&self.home, &credentials, device, self.clock.wall())
@@ -87,7 +93,7 @@ impl Shared {
         peer.stand(Standing { credentials, version, expires }, self);
         self.note_incarnation(&peer, hello.incarnation);
         self.catch_up(&peer, hello.serials);
-        Ok(peer)
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! A lane: an authenticated transport on which sessions ride, one at a time.
 //!
-//! Built once both `Hello`s were exchanged and verified. Moves by value between the pool, the
-//! session that rides it and the acceptor that waits for the next session.
+//! Built once both `Hello`s were exchanged and verified; or, for a session that waits, as soon as
+//! our own is queued, so that its first frame shares a flight with it. Moves by value between the
+//! pool, the session that rides it and the acceptor that waits for the next session.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub(crate) struct Lane {
     pub(crate) local: DeviceId,
     /// Our nonce of this connection.
     pub(crate) local_nonce: Nonce,
-    /// The other end's.
-    pub(crate) peer_nonce: Nonce,
+    /// The other end's; none until its `Hello` has come, which is the first frame then.
+    pub(crate) peer_nonce: Option<Nonce>,
     /// Frames that came behind the last session's `Idle`: they belong to the next one.
     pub(crate) unread: VecDeque<SessionFrame>,
     /// Whether we open sessions on it (we dialled it, or asked for it), or the other end does.
@@ -53,7 +54,7 @@ impl Lane {
             lane: self.id,
             we_dialled: self.opener == Opener::Local,
             local_nonce: self.local_nonce,
-            peer_nonce: Some(self.peer_nonce),
+            peer_nonce: self.peer_nonce,
             local: self.local,
             peer: self.connection.peer(),
         }

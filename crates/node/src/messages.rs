@@ -91,7 +91,7 @@ impl Shared {
             peer: Arc::clone(peer),
             local: self.tls.device(),
             local_nonce,
-            peer_nonce: hello.nonce,
+            peer_nonce: Some(hello.nonce),
             unread: std::collections::VecDeque::new(),
             opener: Opener::Peer,
         })

@@ -6,6 +6,7 @@
 
 mod allowance;
 mod channel;
+mod redialling;
 mod task;
 
 use std::collections::VecDeque;
@@ -42,6 +43,8 @@ const INBOX_MAX: usize = 512;
 pub(crate) enum PeerCommand {
     /// A channel that the peer dialled.
     Channel(Box<Connection>, Box<Hello>),
+    /// What became of the `Hello`s on a lane that a session got before the peer's had come.
+    Greeted(Result<(), Code>),
     /// To be sent over the channel, if there is one.
     Send(PeerFrame),
     /// Our addresses or routes changed.
@@ -319,6 +322,11 @@ impl Peer {
         let used = demand.last_used.is_some_and(|at| now.since(at) < IDLE_AGE);
         let spare = if used { IDLE_SPARE.saturating_sub(demand.idle.len()) } else { 0 };
         Needs { waiting: demand.waiting.len(), spare }
+    }
+
+    /// Whether a session waits for a lane.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !lock(&self.demand).waiting.is_empty()
     }
 
     /// Whether a session came to doubt the path since this was last asked.

@@ -169,30 +169,34 @@ impl Shared {
     /// Gives a lane that is free of its session back to whoever opens sessions on it.
     pub(crate) fn release(self: &Arc<Self>, lane: Lane) {
         match lane.opener {
-            Opener::Local => self.hand_out(lane),
+            Opener::Local => drop(self.hand_out(lane)),
             Opener::Peer => {
                 self.tasks.spawn(crate::accept::serve_lane(Arc::clone(self), lane));
             }
         }
     }
 
-    /// Gives a lane to the session that has waited longest for one, or to the pool.
-    pub(crate) fn hand_out(&self, lane: Lane) {
+    /// Gives a lane to the session that has waited longest for one, which is returned, or to the
+    /// pool; a lane without the peer's `Hello` is of use to a session only.
+    pub(crate) fn hand_out(&self, lane: Lane) -> Option<SessionId> {
         let peer = Arc::clone(&lane.peer);
         let mut command = Command::Lane(Box::new(lane), None);
         for _ in 0..HAND_OUT_TRIES {
             let Some(session) = peer.next_waiting() else { break };
             let Some(handle) = self.sessions.get(peer.device(), session) else { continue };
             match handle.inbox.try_send(command) {
-                Ok(()) => return,
+                Ok(()) => return Some(session),
                 // Its queue is full: it goes on waiting, behind the others.
                 Err(refused) => command = refused.into_inner(),
             }
             peer.wait_on(session);
         }
-        if let Command::Lane(lane, _) = command {
+        if let Command::Lane(lane, _) = command
+            && lane.peer_nonce.is_some()
+        {
             peer.keep(*lane, self.clock.now());
         }
+        None
     }
 
     /// Where a device may be dialled, best first.

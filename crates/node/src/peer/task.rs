@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cloak_base::{DeviceId, Instant};
+use cloak_base::{Instant, SessionId};
 use cloak_transport::{Clock, Connection, Hurry, Redial};
 use cloak_wire::{Blame, Code, Frame, Hello, NUDGE_MAX, Nonce, PeerFrame, Purpose};
 use tokio::sync::mpsc;
@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 
 use super::allowance::{Allowance, is_passed_on};
 use super::channel::Channel;
+use super::redialling::Redialling;
 use super::{LinkState, Peer, PeerCommand};
-use crate::api::BoxFuture;
 use crate::lane::{Lane, Opener};
 use crate::registry::Command;
 use crate::shared::Shared;
@@ -40,7 +40,14 @@ const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// What a dial came to.
 struct Outcome {
     purpose: Purpose,
-    result: Result<(Connection, Hello, Nonce), Code>,
+    result: Result<Dialled, Code>,
+}
+
+enum Dialled {
+    /// TLS is up, and a session waits for the lane.
+    Connected(Connection),
+    /// The peer's `Hello` was verified; the nonce is ours.
+    Greeted(Connection, Box<Hello>, Nonce),
 }
 
 enum Step {
@@ -66,6 +73,8 @@ struct Task {
     dialling_channel: bool,
     /// Since when the first connection after an outage waits for the peer's `Hello`.
     greeting_since: Option<Instant>,
+    /// The session that got it.
+    lent_to: Option<SessionId>,
     dial_back_at: Instant,
     /// No dial before this: the peer refused the last one.
     refused_until: Instant,
@@ -105,6 +114,7 @@ pub(super) async fn run(
         dialling_lanes: 0,
         dialling_channel: false,
         greeting_since: None,
+        lent_to: None,
         dial_back_at: now,
         refused_until: now,
         rebound_at: Instant::ZERO,
@@ -135,6 +145,15 @@ pub(super) async fn run(
     task.farewell(Code::ShuttingDown);
 }
 
+async fn greet(
+    shared: &Arc<Shared>,
+    connection: Connection,
+    purpose: Purpose,
+) -> Result<Dialled, Code> {
+    let (connection, hello, nonce) = shared.greet(connection, purpose).await?;
+    Ok(Dialled::Greeted(connection, Box::new(hello), nonce))
+}
+
 /// The next thing that happens on any channel.
 async fn next_on_channels(
     channels: &mut [Channel],
@@ -150,41 +169,6 @@ async fn next_on_channels(
         Poll::Pending
     })
     .await
-}
-
-/// The retries of an outage. What they know of the path outlives each outage.
-enum Redialling {
-    Idle(Box<Redial>),
-    Running(BoxFuture<'static, (Box<Redial>, Connection)>),
-    /// Between the two.
-    Moving,
-}
-
-impl Redialling {
-    fn is_running(&self) -> bool {
-        matches!(self, Self::Running(_))
-    }
-
-    fn start(&mut self, shared: &Arc<Shared>, device: DeviceId) {
-        *self = match std::mem::replace(self, Self::Moving) {
-            Self::Idle(mut redial) => {
-                let shared = Arc::clone(shared);
-                Self::Running(Box::pin(async move {
-                    let connection = redial.next(|| shared.locators_of(device)).await;
-                    (redial, connection)
-                }))
-            }
-            other => other,
-        };
-    }
-
-    /// The connection that ends the outage.
-    async fn connection(&mut self) -> Connection {
-        let Self::Running(running) = self else { return std::future::pending().await };
-        let (redial, connection) = running.await;
-        *self = Self::Idle(redial);
-        connection
-    }
 }
 
 impl Task {
@@ -261,26 +245,44 @@ impl Task {
 
     fn dial(&mut self, purpose: Purpose) {
         self.count(&purpose, true);
-        let (shared, device) = (Arc::clone(&self.shared), self.peer.device());
+        let (shared, peer) = (Arc::clone(&self.shared), Arc::clone(&self.peer));
         self.dials.spawn(async move {
-            let result = match shared.race(device).await {
-                Ok(connection) => shared.greet(connection, purpose.clone()).await,
+            let result = match shared.race(peer.device()).await {
+                Ok(connection) if purpose == Purpose::Lane && peer.is_waited_for() => {
+                    Ok(Dialled::Connected(connection))
+                }
+                Ok(connection) => greet(&shared, connection, purpose.clone()).await,
                 Err(_) => Err(Code::PeerUnreachable),
             };
             Outcome { purpose, result }
         });
     }
 
-    fn greet(&mut self, connection: Connection) {
-        let waiting = self.peer.needs(self.now()).waiting > 0;
-        let purpose = if waiting { Purpose::Lane } else { Purpose::Peer };
+    /// The connection that may end an outage: for a session, or else for the channel.
+    fn redialled(&mut self, connection: Connection) {
         self.greeting_since = Some(self.now());
-        self.count(&purpose, true);
+        // Whoever got the last connection and heard nothing on it since may try this one.
+        if !self.peer.is_waited_for()
+            && let Some(session) = self.lent_to
+        {
+            self.peer.wait_on(session);
+        }
+        if self.peer.is_waited_for() {
+            return self.lend(connection);
+        }
+        self.count(&Purpose::Peer, true);
         let shared = Arc::clone(&self.shared);
         self.dials.spawn(async move {
-            let result = shared.greet(connection, purpose.clone()).await;
-            Outcome { purpose, result }
+            let result = greet(&shared, connection, Purpose::Peer).await;
+            Outcome { purpose: Purpose::Peer, result }
         });
+    }
+
+    /// Gives a session that waits a lane on which the peer has not said `Hello` yet: what the
+    /// session says first shares a flight with ours. The session tells us how it went.
+    fn lend(&mut self, mut connection: Connection) {
+        let local_nonce = self.shared.salute(&mut connection, Purpose::Lane);
+        self.lent_to = self.provide_lane(connection, None, local_nonce);
     }
 
     fn count(&mut self, purpose: &Purpose, started: bool) {
@@ -295,7 +297,7 @@ impl Task {
         match step {
             Step::Again => {}
             Step::Command(command) => self.command(command),
-            Step::Redialled(connection) => self.greet(*connection),
+            Step::Redialled(connection) => self.redialled(*connection),
             Step::Dialled(outcome) => self.dialled(*outcome),
             Step::Channel(index, Ok(messages)) => {
                 for message in messages {
@@ -313,6 +315,7 @@ impl Task {
         let now = self.now();
         match command {
             PeerCommand::Channel(connection, hello) => self.linked(*connection, &hello),
+            PeerCommand::Greeted(result) => self.greeted(result),
             PeerCommand::Send(frame) => {
                 if let Some(channel) = self.channels.first_mut() {
                     channel.send(frame);
@@ -350,39 +353,47 @@ impl Task {
 
     fn dialled(&mut self, outcome: Outcome) {
         self.count(&outcome.purpose, false);
-        self.greeting_since = None;
         match outcome.result {
-            Err(code) => {
-                self.proven = false;
-                self.peer.set_error(Some(code.to_string()));
-                if code.blame() == Blame::Peer {
-                    self.refused_until = self.now() + REFUSED_PAUSE;
-                }
-            }
-            Ok((connection, hello, local_nonce)) => {
-                self.proven = true;
-                self.peer.set_error(None);
+            Err(code) => self.greeted(Err(code)),
+            Ok(Dialled::Connected(connection)) => self.lend(connection),
+            Ok(Dialled::Greeted(connection, hello, local_nonce)) => {
+                self.greeted(Ok(()));
                 if outcome.purpose == Purpose::Peer {
                     self.linked(connection, &hello);
                 } else {
-                    self.provide_lane(connection, &hello, local_nonce);
+                    let _ = self.provide_lane(connection, Some(hello.nonce), local_nonce);
                 }
             }
         }
     }
 
-    fn provide_lane(&mut self, connection: Connection, hello: &Hello, local_nonce: Nonce) {
+    /// A dial came to its end: the peer's `Hello` was verified, or did not come.
+    fn greeted(&mut self, result: Result<(), Code>) {
+        (self.greeting_since, self.lent_to) = (None, None);
+        self.proven = result.is_ok();
+        self.peer.set_error(result.err().map(|code| code.to_string()));
+        if result.is_err_and(|code| code.blame() == Blame::Peer) {
+            self.refused_until = self.now() + REFUSED_PAUSE;
+        }
+    }
+
+    fn provide_lane(
+        &mut self,
+        connection: Connection,
+        peer_nonce: Option<Nonce>,
+        local_nonce: Nonce,
+    ) -> Option<SessionId> {
         let lane = Lane {
             id: self.shared.next_lane_id(),
             connection,
             peer: Arc::clone(&self.peer),
             local: self.shared.tls.device(),
             local_nonce,
-            peer_nonce: hello.nonce,
+            peer_nonce,
             unread: std::collections::VecDeque::new(),
             opener: Opener::Local,
         };
-        self.shared.hand_out(lane);
+        self.shared.hand_out(lane)
     }
 
     fn linked(&mut self, connection: Connection, hello: &Hello) {

@@ -6,6 +6,7 @@
     reason = "tests wait on real deadlines, and end with their runtime"
 )]
 
+mod flight;
 mod realm;
 mod sessions;
 mod sleep;

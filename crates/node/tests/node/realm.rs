@@ -72,12 +72,16 @@ pub async fn start_with(
 }
 
 pub async fn found(name: &str, clock: Arc<dyn Clock>) -> Member {
+    found_with(name, clock, config()).await
+}
+
+pub async fn found_with(name: &str, clock: Arc<dyn Clock>, config: NodeConfig) -> Member {
     log();
     let dir = tempfile::tempdir().unwrap();
     let names =
         InitNames { name: name.to_owned(), realm: "test".to_owned(), device: "first".to_owned() };
     let home = Home::init(&dir.path().join("home"), names, &SystemClock).unwrap();
-    start(dir, home, clock).await
+    start_with(dir, home, clock, config).await
 }
 
 pub async fn join(inviter: &Node, name: &str, clock: Arc<dyn Clock>) -> Member {

@@ -17,6 +17,7 @@ impl Session {
             return;
         }
         self.make_room(&up);
+        self.give_up_silent_attempt(&up);
         self.lanes.push(Lane::new(up, now));
         let is_first = self.role == Role::Responder && self.committed == Rank::NONE;
         if is_first && !up.we_dialled {
@@ -118,6 +119,15 @@ impl Session {
             let keep = [self.current, self.attempt.map(|attempt| attempt.lane)];
             let oldest = self.lanes.iter().map(Lane::id).find(|id| !keep.contains(&Some(*id)));
             oldest.into_iter().for_each(|lane| self.evict(lane, Code::Busy));
+        }
+    }
+
+    /// A whole handshake later than the lane that is being tried, a new one is there: if not even
+    /// the peer's `Hello` has come on the old one, nothing will.
+    fn give_up_silent_attempt(&mut self, up: &LaneUp) {
+        let tried = self.attempt.and_then(|attempt| self.lane(attempt.lane));
+        if let Some(silent) = tried.filter(|lane| up.we_dialled && lane.up.peer_nonce.is_none()) {
+            self.evict(silent.id(), Code::Timeout);
         }
     }
 

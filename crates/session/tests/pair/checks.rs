@@ -208,6 +208,22 @@ fn resumed_before_hello_is_a_bug_of_the_driver() {
 }
 
 #[test]
+fn a_lane_without_the_peers_hello_makes_way_for_the_next() {
+    let mut session = initiator();
+    session.lane_down(NOW, LaneId(1));
+    session.lane_up(NOW, LaneUp { peer_nonce: None, ..up(2, true) });
+    let [SessionFrame::Resume(first)] = &frames(&mut session, 2)[..] else { panic!("no resume") };
+    session.lane_up(NOW, LaneUp { peer_nonce: None, ..up(3, true) });
+    let [SessionFrame::Resume(second)] = &frames(&mut session, 3)[..] else { panic!("no resume") };
+    assert!(second.epoch > first.epoch);
+    assert_eq!(session.lanes().collect::<Vec<_>>(), [LaneId(3)]);
+
+    session.lane_nonce(LaneId(3), nonce(2));
+    session.lane_up(NOW, up(4, true));
+    assert_eq!(frames(&mut session, 4), [], "who said Hello gets the time to answer");
+}
+
+#[test]
 fn open_is_at_most_once() {
     let mut session = responder();
     let again = |session: &mut Session, lane, open| {
