@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs::{self, Permissions};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,11 +15,11 @@ use cloak_tests::clock::{every, wait_until};
 use cloak_tests::gateway::Up;
 use cloak_tests::need;
 use cloak_tests::origin::{HttpOrigin, TcpOrigin, WebSocketClient};
-use cloak_tests::pair::Pair;
+use cloak_tests::pair::{End, Pair};
 use cloak_tests::pattern::{Pattern, Sha256};
 use cloak_tests::process::{self, Finished, Owned};
 use cloak_tests::realm::Realm;
-use cloak_tests::site::{Site, port};
+use cloak_tests::site::{SOURCE_BYTES, Site, port};
 use cloak_tests::skip::program;
 
 const CLIENT_WITHIN: Duration = Duration::from_secs(60);
@@ -298,6 +299,48 @@ fn connect_carries_a_half_close() {
     let finished = site.alice.run_with(&["connect", "bob.cloak:9"], &bytes).success();
     assert_eq!(finished.text(), format!("500000 {}", Pattern::new(8).sha256(500_000)));
     let _ = site.alice.run(&["connect", "nobody.cloak:9"]).exits(4);
+}
+
+/// A session that was reset or lost is a failure with one sentence, whatever came of it before.
+#[test]
+fn connect_tells_a_broken_end_from_an_orderly_one() {
+    let mut site = Site::start();
+    let connect = |site: &Site, port: u16, input: &[u8]| {
+        site.alice.run_with(&["connect", &format!("bob.cloak:{port}")], input)
+    };
+    let whole = connect(&site, port::SOURCE, b"").success();
+    assert_eq!((whole.stdout.len(), whole.stderr.as_str()), (SOURCE_BYTES, ""));
+    let reset = connect(&site, port::RESETS, b"x").exits(1);
+    assert_eq!(reset.text(), "ready");
+    assert_eq!(reset.stderr.trim_end().lines().count(), 1, "{}", reset.stderr);
+    assert!(reset.stderr.contains("broke off"), "{}", reset.stderr);
+
+    let mut command = site.alice.command(&["connect", "bob.cloak:7"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut carried = command.spawn().unwrap();
+    carried.stdin.as_mut().unwrap().write_all(b"before").unwrap();
+    carried.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    site.pair.bob.crash();
+    site.pair.restart(End::Bob);
+    // Its stdin stays open: the loss alone ends it.
+    let mut carried = Owned::new(carried);
+    let status = carried.wait(CLIENT_WITHIN).expect("a lost session ends what carries it");
+    assert_eq!(status.code(), Some(1));
+}
+
+/// `cloak connect` that is killed is no end of the stream.
+#[test]
+fn a_killed_connect_resets_its_session() {
+    let site = Site::start();
+    let mut command = site.alice.command(&["connect", "bob.cloak:7"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut carried = command.spawn().unwrap();
+    carried.stdin.as_mut().unwrap().write_all(b"half a").unwrap();
+    carried.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    carried.kill().unwrap();
+    carried.wait().unwrap();
+    wait_until("the backend is reset", CLIENT_WITHIN, || site.services.echo.resets() == 1);
+    site.wait_no_sessions(CLIENT_WITHIN);
 }
 
 #[test]

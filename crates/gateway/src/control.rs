@@ -5,6 +5,7 @@
 //! connection into an application's end of a session. To look by hand:
 //! `curl --unix-socket control.sock http://cloak/v1/status`.
 
+pub mod chunks;
 mod client;
 mod guard;
 pub mod message;

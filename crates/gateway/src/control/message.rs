@@ -50,8 +50,8 @@ pub mod path {
     pub const STOP: &str = "/v1/stop";
 }
 
-/// The protocol a connection is upgraded to by [`path::CONNECT`].
-pub(super) const STREAM_PROTOCOL: &str = "cloak-stream";
+/// The protocol a connection is upgraded to by [`path::CONNECT`]: see [`super::chunks`].
+pub(super) const STREAM_PROTOCOL: &str = "cloak-stream/2";
 
 /// Largest body of a request: a realm backup is the longest text there is.
 pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;

@@ -11,6 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use tokio_util::task::TaskTracker;
 
+use super::chunks::Chunked;
 use super::message::{Refusal, STREAM_PROTOCOL};
 use super::rejoined::Rejoined;
 use super::router::{refused, service_to_connect};
@@ -61,7 +62,9 @@ async fn open(
 async fn attach(session: Box<dyn OpenedSession>, upgrade: OnUpgrade) {
     let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await else { return };
     match Rejoined::from_upgraded(upgraded) {
-        Some(Rejoined { socket, early }) if early.is_empty() => session.attach(Box::new(socket)),
+        Some(Rejoined { socket, early }) if early.is_empty() => {
+            session.attach(Box::new(Chunked::new(socket)));
+        }
         _ => tracing::debug!("a stream began before its 101"),
     }
 }

@@ -206,12 +206,13 @@ async fn a_connection_becomes_a_stream() {
     };
     assert_eq!((refused.exit, &*refused.code), (4, "unknown-name"));
 
-    let Rejoined { mut socket, early } = client.open(&ask("alice.cloak")).await.unwrap();
+    let Rejoined { socket, early } = client.open(&ask("alice.cloak")).await.unwrap();
     assert!(early.is_empty());
-    socket.write_all(b"there and back").await.unwrap();
-    socket.shutdown().await.unwrap();
+    let mut stream = super::chunks::Chunked::new(socket);
+    stream.write_all(b"there and back").await.unwrap();
+    stream.shutdown().await.unwrap();
     let mut back = String::new();
-    socket.read_to_string(&mut back).await.unwrap();
+    stream.read_to_string(&mut back).await.unwrap();
     assert_eq!(back, "there and back");
     std::fs::remove_file(path).unwrap();
 }
