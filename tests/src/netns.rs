@@ -23,6 +23,9 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(20);
 const HOSTS_MAX: usize = 8;
 /// All hosts' addresses are in `10.77.0.0/16`.
 const PREFIX: u8 = 16;
+/// A host behind an address translator, and the translator as it sees it.
+const INNER: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 2);
+const INNER_GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 5, 1);
 
 /// A switch and its hosts.
 #[derive(Debug)]
@@ -129,6 +132,59 @@ impl Host {
     /// Unplugs the cable, or plugs it in again.
     pub fn set_link(&self, plugged: bool) {
         self.namespace.ip(if plugged { "link set eth0 up" } else { "link set eth0 down" });
+    }
+
+    /// Adds an interface that leads nowhere, with an address of its own: a change that concerns none
+    /// of the connections there are.
+    pub fn add_interface(&self, name: &str, address: Ipv4Addr) {
+        self.namespace.ip(&format!("link add {name} type veth peer name {name}-end"));
+        for end in [name, &format!("{name}-end")] {
+            // Without link-local addresses, which come some seconds later.
+            self.namespace.ip(&format!("link set {end} addrgenmode none"));
+            self.namespace.ip(&format!("link set {end} up"));
+        }
+        self.namespace.ip(&format!("addr add {address}/32 dev {name}"));
+    }
+
+    /// Gives an interface `count` addresses at once, from `first` on.
+    pub fn add_addresses(&self, name: &str, first: Ipv4Addr, count: u32) {
+        let line = |n| format!("addr add {}/32 dev {name}\n", Ipv4Addr::from(u32::from(first) + n));
+        let script: String = (0..count).map(line).collect();
+        configure(ip(&["-n", &self.namespace.name, "-batch", "-"]), script.as_bytes());
+    }
+
+    /// Makes this host an address translator, and returns the host behind it: that one reaches the
+    /// network under this host's address, and nobody reaches it.
+    ///
+    /// # Panics
+    /// When the kernel refuses, or for a second host behind the same one.
+    #[must_use]
+    pub fn translate(&self) -> Self {
+        let namespace = Namespace::new(format!("{}i", self.namespace.name));
+        let outer = &self.namespace.name;
+        namespace.ip(&format!("link add eth0 type veth peer name inner netns {outer}"));
+        self.namespace.ip("link set inner up");
+        self.namespace.ip(&format!("addr add {INNER_GATEWAY}/24 dev inner"));
+        namespace.ip("link set lo up");
+        namespace.ip("link set eth0 up");
+        namespace.ip(&format!("addr add {INNER}/24 dev eth0"));
+        namespace.ip(&format!("route add default via {INNER_GATEWAY}"));
+        let forwarding = "/proc/sys/net/ipv4/ip_forward";
+        self.enter(|| std::fs::write(forwarding, "1")).expect("the superuser may forward packets");
+        self.namespace.nft(
+            "add table ip nat\n\
+             add chain ip nat in { type nat hook prerouting priority -100; }\n\
+             add chain ip nat out { type nat hook postrouting priority 100; }\n\
+             add rule ip nat out oifname eth0 masquerade\n",
+        );
+        Self { namespace: Arc::new(namespace), address: Arc::new(Mutex::new(INNER)) }
+    }
+
+    /// Forwards connections to `port` of this translator to the host behind it.
+    pub fn forward_port(&self, port: u16) {
+        self.namespace.nft(&format!(
+            "add rule ip nat in iifname eth0 tcp dport {port} dnat to {INNER}:{port}\n"
+        ));
     }
 
     /// Drops every packet to and from the network, without a word to anybody.

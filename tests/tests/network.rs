@@ -1,0 +1,191 @@
+//! What a gateway makes of the networks it is on: peers on the LAN, changes, address translators.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use cloak_tests::client::{self, assert_echo};
+use cloak_tests::clock::{holds_for, now, wait_until};
+use cloak_tests::gateway::{Gateway, Up};
+use cloak_tests::need;
+use cloak_tests::netns::{Host, Net};
+use cloak_tests::origin::TcpOrigin;
+use cloak_tests::pair::{linked, open_sessions};
+use cloak_tests::realm::{Home, Realm};
+use cloak_tests::site::port;
+use cloak_tests::skip::Need;
+
+const SOON: Duration = Duration::from_secs(20);
+/// Several rounds of everything that is tried again and again: what has not happened by then does not.
+const LONG_ENOUGH: Duration = Duration::from_secs(6);
+/// Port of the overlay listener.
+const OVERLAY: u16 = 7140;
+
+fn up() -> Up {
+    Up { proxy: vec!["127.0.0.1:1080".to_owned()], ..Up::default() }.listen("0.0.0.0:7140")
+}
+
+fn join(inviter: &Gateway, home: Home, up: &Up) -> Gateway {
+    home.join(&inviter.invite(home.name().trim_end_matches(".cloak")));
+    home.up(up)
+}
+
+/// A stream from `host` to the echo at `name`.
+fn echo(host: &Host, gateway: &Gateway, name: &str) -> std::net::TcpStream {
+    let proxy = gateway.proxy();
+    let mut stream = host.enter(move || client::socks5(proxy, name, port::ECHO).unwrap());
+    assert_echo(&mut stream, b"hello");
+    stream
+}
+
+/// Both moved while they were off: what each knows of the other leads nowhere.
+#[test]
+fn peers_on_the_lan_find_each_other() {
+    need!(Need::NetworkNamespaces);
+    let (realm, net) = (Realm::new(), Net::new(2));
+    let origin = net.host(1).enter(TcpOrigin::echo);
+    let home = realm.empty("alice").on(net.host(0));
+    home.init();
+    let mut alice = home.up(&up());
+    let services = up().expose(port::ECHO, origin.address());
+    let mut bob = join(&alice, realm.empty("bob").on(net.host(1)), &services);
+    wait_until("they are linked", SOON, || linked(&alice) && linked(&bob));
+    alice.stop();
+    bob.stop();
+    net.host(0).move_to(Ipv4Addr::new(10, 77, 5, 1));
+    net.host(1).move_to(Ipv4Addr::new(10, 77, 5, 2));
+    alice.restart();
+    bob.restart();
+    holds_for("nothing else leads them together", LONG_ENOUGH, || !linked(&alice) && !linked(&bob));
+    for gateway in [&mut alice, &mut bob] {
+        gateway.stop();
+        gateway.configure("[overlay]\nlan = true\n");
+        gateway.restart();
+    }
+    wait_until("they found each other", SOON, || linked(&alice) && linked(&bob));
+    echo(net.host(0), &alice, "bob.cloak");
+    let shown = alice.json(&["peers"]).to_string();
+    assert!(shown.contains("10.77.5.2"), "by the new address: {shown}");
+}
+
+/// How often a gateway noticed that the network changed.
+fn changes(gateway: &Gateway) -> usize {
+    gateway.log().matches("the network changed").count()
+}
+
+#[test]
+fn changes_are_noticed_once_and_disturb_only_whom_they_concern() {
+    need!(Need::NetworkNamespaces);
+    let (realm, net) = (Realm::new(), Net::new(2));
+    let origin = net.host(1).enter(TcpOrigin::echo);
+    let home = realm.empty("alice").on(net.host(0));
+    home.init();
+    let alice = home.up(&up());
+    let services = up().expose(port::ECHO, origin.address());
+    let _bob = join(&alice, realm.empty("bob").on(net.host(1)), &services);
+    wait_until("alice knows bob", SOON, || alice.resolves("bob.cloak"));
+    let mut stream = echo(net.host(0), &alice, "bob.cloak");
+    let resumes = || open_sessions(&alice)[0]["resumes"].as_u64().unwrap();
+    let settled = |at_least: usize| {
+        wait_until("the change is noticed", SOON, || changes(&alice) >= at_least);
+        let mut last = (changes(&alice), now());
+        wait_until("and all that belongs to it", SOON, || {
+            let noticed = changes(&alice);
+            if noticed != last.0 {
+                last = (noticed, now());
+            }
+            last.1.elapsed() > Duration::from_secs(1)
+        });
+        last.0
+    };
+
+    let before = settled(0);
+    net.host(0).add_interface("other", Ipv4Addr::new(10, 99, 0, 1));
+    let before = settled(before + 1);
+    net.host(0).add_addresses("other", Ipv4Addr::new(10, 99, 1, 1), 100);
+    let after = settled(before + 1);
+    assert!(after - before <= 3, "a flurry of 100 counted as {}", after - before);
+    assert_echo(&mut stream, b"undisturbed");
+    assert_eq!(resumes(), 0, "the lane was kept");
+
+    net.host(0).move_to(Ipv4Addr::new(10, 77, 6, 1));
+    settled(after + 1);
+    assert_echo(&mut stream, b"moved");
+    assert!(resumes() >= 1, "the lane with the old address was replaced");
+}
+
+/// Carol is on the network; alice behind a translator; dave wants to reach her.
+struct Translated {
+    alice: Gateway,
+    carol: Gateway,
+    dave: Gateway,
+    net: Net,
+    /// Kept for their drop only.
+    _inner: Host,
+    _origin: TcpOrigin,
+    _realm: Realm,
+}
+
+/// Where the network sees alice.
+const OUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 0, 10);
+
+impl Translated {
+    fn start(forwarded: bool) -> Self {
+        let (realm, net) = (Realm::new(), Net::new(3));
+        for (index, address) in (0..).zip([OUTER, [198, 51, 0, 11].into(), [198, 51, 0, 12].into()])
+        {
+            net.host(index).move_to(address);
+        }
+        let inner = net.host(0).translate();
+        if forwarded {
+            net.host(0).forward_port(OVERLAY);
+        }
+        let home = realm.empty("carol").on(net.host(1));
+        home.init();
+        let carol = home.up(&up());
+        let origin = inner.enter(TcpOrigin::echo);
+        let services = up().expose(port::ECHO, origin.address());
+        let alice = join(&carol, realm.empty("alice").on(&inner), &services);
+        // Nobody listens where dave says that he is: it is he who has to dial.
+        let unreachable = up().advertise(([198, 51, 0, 99], 1).into());
+        let dave = join(&carol, realm.empty("dave").on(net.host(2)), &unreachable);
+        wait_until("alice is linked to carol", SOON, || linked(&alice));
+        Self { alice, carol, dave, net, _inner: inner, _origin: origin, _realm: realm }
+    }
+
+    fn observed(&self) -> bool {
+        let status = self.alice.json(&["status"]);
+        let rows = status["locators"].as_array().unwrap();
+        let outer = format!("{OUTER}:{OVERLAY}");
+        rows.iter().any(|row| row["address"] == outer && row["source"] == "observed")
+    }
+
+    /// Whether `gateway` knows a record in which alice says that she is there.
+    fn published_to(&self, gateway: &Gateway) -> bool {
+        let rows = gateway.json(&["peers"]);
+        let outer = format!("{OUTER}:{OVERLAY}");
+        rows.as_array().unwrap().iter().any(|row| {
+            row["name"] == self.alice.device_name() && row["locators"].to_string().contains(&outer)
+        })
+    }
+}
+
+#[test]
+fn an_observed_address_is_published_once_it_was_dialled_back() {
+    need!(Need::NetworkNamespaces);
+    let town = Translated::start(true);
+    wait_until("carol's dial-back proved it", SOON, || town.observed());
+    wait_until("dave learns it", SOON, || town.published_to(&town.dave));
+    echo(town.net.host(2), &town.dave, "alice.cloak");
+}
+
+#[test]
+fn an_observed_address_that_nobody_reached_is_not_published() {
+    need!(Need::NetworkNamespaces);
+    let town = Translated::start(false);
+    holds_for("nobody proved it", LONG_ENOUGH, || {
+        !town.observed() && !town.published_to(&town.carol)
+    });
+    // Carol cannot dial her, and asks to be dialled.
+    echo(town.net.host(1), &town.carol, "alice.cloak");
+}
