@@ -1,5 +1,7 @@
 //! Headless Chromium by WebDriver: enough of the protocol to open pages and to look into them.
 
+mod challenges;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +14,8 @@ use crate::http::Request;
 use crate::process::Owned;
 use crate::skip::program;
 
+pub use challenges::Challenges;
+
 /// A cold start of the driver.
 const STARTED_WITHIN: Duration = Duration::from_secs(30);
 /// A page that loads longer counts as failed.
@@ -22,6 +26,8 @@ const PAGE_LOAD_MS: u64 = 20_000;
 pub struct Browser {
     server: SocketAddr,
     session: String,
+    /// Where the browser itself listens for `DevTools`.
+    debugger: SocketAddr,
     _driver: Owned,
 }
 
@@ -46,10 +52,15 @@ impl Browser {
             rest.split_once('.')?.0.parse::<u16>().ok()
         });
         let server = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut browser = Self { server, session: String::new(), _driver: driver };
+        let mut browser =
+            Self { server, session: String::new(), debugger: server, _driver: driver };
         let answer = browser.call("POST", "/session", &capabilities(directory, proxy));
         let answer = answer.unwrap_or_else(|Failure(why)| panic!("no browser: {why}"));
         answer["sessionId"].as_str().expect("a session id").clone_into(&mut browser.session);
+        let debugger = &answer["capabilities"]["goog:chromeOptions"]["debuggerAddress"];
+        let debugger = debugger.as_str().and_then(|address| address.rsplit_once(':'));
+        let port = debugger.and_then(|(_, port)| port.parse().ok()).expect("a debugger's port");
+        browser.debugger = SocketAddr::from(([127, 0, 0, 1], port));
         browser
     }
 
@@ -86,6 +97,15 @@ impl Browser {
     pub fn value(&self, expression: &str) -> Value {
         let value = self.run(&format!("return {expression};"));
         value.unwrap_or_else(|Failure(why)| panic!("`{expression}`: {why}"))
+    }
+
+    /// Types a name and a password into the browser whenever it is asked for them.
+    ///
+    /// # Panics
+    /// When the browser does not let us.
+    #[must_use]
+    pub fn answer_challenges(&self, name: &str, password: &str) -> Challenges {
+        Challenges::answer(self.debugger, name, password)
     }
 
     fn command(&self, name: &str, body: &Value) -> Result<Value, Failure> {

@@ -1,15 +1,27 @@
 //! A real browser: with the proxy set, and with the local view.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use cloak_tests::clock::{every, holds_for, wait_until};
 use cloak_tests::need;
 use cloak_tests::origin::HttpOrigin;
-use cloak_tests::site::Site;
+use cloak_tests::pair::Pair;
+use cloak_tests::realm::Realm;
+use cloak_tests::site::{Services, Site};
 use cloak_tests::webdriver::Browser;
 
 const SOON: Duration = Duration::from_secs(20);
+
+/// A `[proxy]` section with the user `ann`, password `s3cret-word`.
+fn users(realm: &Realm) -> String {
+    let file = realm.directory().join("password");
+    fs::write(&file, "s3cret-word\n").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    format!("[proxy]\nusers = [{{ name = \"ann\", password_file = \"{}\" }}]\n", file.display())
+}
 
 fn ticked(browser: &Browser) -> i64 {
     browser.value("window.last").as_i64().unwrap_or(-1)
@@ -47,6 +59,33 @@ fn a_page_ticks_over_cuts_with_an_http_proxy_set() {
     browser.open("http://nobody.cloak/").unwrap();
     let shown = browser.value("document.body.innerText").to_string();
     assert!(shown.contains("unknown-name"), "a page for people: {shown}");
+}
+
+/// Chromium is told 407, asks its user, and gets the page; its WebSockets use what it learned.
+#[test]
+fn chrome_can_authenticate() {
+    need!("chromium", "chromedriver");
+    let realm = Realm::new();
+    let toml = users(&realm);
+    let services = Services::start();
+    let pair = Pair::start_configured(realm, &services.up(), &toml, "");
+    let site = Site { pair, services };
+    let proxy = format!("http://{}", site.alice.proxy());
+    let browser = Browser::start(site.realm.directory(), Some(&proxy));
+    let wrong = browser.answer_challenges("ann", "guessed");
+    let none = || site.services.http.requests().is_empty();
+    let _ = browser.open("http://bob.cloak/page");
+    wait_until("Chromium is asked again and again", SOON, || wrong.by_proxies() >= 2);
+    assert!(none(), "nothing was forwarded");
+    drop((wrong, browser));
+
+    let again = site.realm.directory().join("again");
+    fs::create_dir(&again).unwrap();
+    let browser = Browser::start(&again, Some(&proxy));
+    let user = browser.answer_challenges("ann", "s3cret-word");
+    ticks_over_cuts(&site, &browser, "http://bob.cloak/page");
+    assert_eq!(user.by_proxies(), 1, "one 407, then Chromium remembers");
+    assert_eq!(site.services.http.requests()[0].headers("proxy-authorization").len(), 0);
 }
 
 #[test]
