@@ -37,6 +37,22 @@ fn used_expired_and_broken_invitations_are_refused() {
     let _ = join(&realm.empty("x3"), &fresh, &[]).success();
 }
 
+/// Whether anybody can reach this device is not known before somebody did.
+#[test]
+fn an_invitation_warns_while_nobody_confirmed_an_address() {
+    let realm = Realm::new();
+    let alice = realm.found("alice").up(&Up::default());
+    let invite = || alice.run(&["invite"]).success();
+    let first = invite();
+    assert!(first.stderr.contains("warning") && first.stderr.contains("outside"), "{first:?}");
+    assert!(alice.json(&["invite"])["warning"].is_string());
+    let bob = realm.empty("bob");
+    let _ = join(&bob, &last_line(&first), &["--name", "bob"]).success();
+    let _bob = bob.up(&Up::default());
+    wait_until("bob reached alice", Duration::from_secs(15), || invite().stderr.is_empty());
+    assert!(alice.json(&["invite"])["warning"].is_null());
+}
+
 #[test]
 fn a_foreign_invitation_is_refused() {
     let realm = Realm::new();
