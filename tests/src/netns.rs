@@ -143,14 +143,12 @@ impl Host {
             self.namespace.ip(&format!("link set {end} addrgenmode none"));
             self.namespace.ip(&format!("link set {end} up"));
         }
-        self.namespace.ip(&format!("addr add {address}/32 dev {name}"));
+        self.add_address(name, address);
     }
 
-    /// Gives an interface `count` addresses at once, from `first` on.
-    pub fn add_addresses(&self, name: &str, first: Ipv4Addr, count: u32) {
-        let line = |n| format!("addr add {}/32 dev {name}\n", Ipv4Addr::from(u32::from(first) + n));
-        let script: String = (0..count).map(line).collect();
-        configure(ip(&["-n", &self.namespace.name, "-batch", "-"]), script.as_bytes());
+    /// Gives an interface one more address.
+    pub fn add_address(&self, name: &str, address: Ipv4Addr) {
+        self.namespace.ip(&format!("addr add {address}/32 dev {name}"));
     }
 
     /// Makes this host an address translator, and returns the host behind it: that one reaches the
