@@ -3,8 +3,9 @@
 //! What is charged is memory that holds bytes, never credit that was only promised. Below the
 //! high-water mark everyone may charge; above it, a peer may not go over its share, which is the
 //! maximum divided by the number of peers that hold anything. Sending is refused memory
-//! (back-pressure); receiving within promised credit is not, so the sum may pass the maximum by at
-//! most the credit that was out. Growth of credit stops above the mark, and the driver sheds
+//! (back-pressure), but for 4 KiB of each session, without which those that move would stand still
+//! behind those that are stuck; receiving within promised credit is not, so the sum may pass the
+//! maximum by at most these and the credit that was out. Growth of credit stops above the mark, and the driver sheds
 //! sessions while [`Ledger::is_over_high_water`].
 
 use std::collections::BTreeMap;

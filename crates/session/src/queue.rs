@@ -44,10 +44,15 @@ impl Queue {
         self.start == self.end
     }
 
-    /// Room behind the last byte; takes a chunk where there is none. Empty when the ledger refuses.
+    /// Room behind the last byte; takes a chunk where there is none. Empty when the ledger refuses,
+    /// unless the queue is empty: a session goes on, if slowly, whatever others hold.
     pub(crate) fn room(&mut self, memory: &Memory, size: usize) -> &mut [u8] {
         if !self.has_room() {
-            let Some(chunk) = Chunk::try_new(memory, size) else { return &mut [] };
+            let chunk = match Chunk::try_new(memory, size) {
+                None if self.is_empty() => Chunk::new(memory, SMALL),
+                None => return &mut [],
+                Some(chunk) => chunk,
+            };
             self.pieces.push_back(Piece { chunk, base: self.end, filled: 0 });
         }
         let piece = self.pieces.back_mut().expect("invariant: a piece with room is there");

@@ -247,6 +247,19 @@ mod tests {
     }
 
     #[test]
+    fn a_full_ledger_leaves_a_trickle_to_each_session() {
+        let memory = Ledger::new(1 << 20).account(DeviceId::from_bytes([1; 32]));
+        memory.charge(1 << 20);
+        let mut send = Send::new(0, 1 << 16, 1 << 16);
+        assert_eq!(fill(&mut send, &memory, 1 << 16), 4 << 10, "and no more");
+        assert!(send.space(&memory).1, "the ledger is the reason");
+        send.grant(1 << 16);
+        assert_eq!(send.poll(1 << 16, false), Some(Next::Data(0, 4 << 10)));
+        send.acknowledge(4 << 10, 1 << 16).unwrap();
+        assert_eq!(fill(&mut send, &memory, 1 << 16), 4 << 10, "it goes on");
+    }
+
+    #[test]
     fn fin_is_forwarded_once_after_the_last_byte() {
         let (memory, mut send) = (memory(), Send::new(0, 1 << 16, 1 << 16));
         fill(&mut send, &memory, 10);
