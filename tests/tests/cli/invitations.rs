@@ -5,10 +5,13 @@ use std::time::Duration;
 use cloak_tests::client::{self, assert_echo, is_reset};
 use cloak_tests::clock::{now, wait_until};
 use cloak_tests::gateway::Up;
+use cloak_tests::origin::TcpOrigin;
 use cloak_tests::realm::{Home, Realm, last_line};
 use cloak_tests::site::{Site, port};
 
 use super::assert_one_clear_sentence;
+
+const SOON: Duration = Duration::from_secs(15);
 
 fn join(home: &Home, invitation: &str, more: &[&str]) -> cloak_tests::process::Finished {
     let arguments = [&["join", "-"][..], more].concat();
@@ -49,7 +52,7 @@ fn an_invitation_warns_while_nobody_confirmed_an_address() {
     let bob = realm.empty("bob");
     let _ = join(&bob, &last_line(&first), &["--name", "bob"]).success();
     let _bob = bob.up(&Up::default());
-    wait_until("bob reached alice", Duration::from_secs(15), || invite().stderr.is_empty());
+    wait_until("bob reached alice", SOON, || invite().stderr.is_empty());
     assert!(alice.json(&["invite"])["warning"].is_null());
 }
 
@@ -125,6 +128,36 @@ fn a_second_device_of_an_entity_is_invited_and_revoked() {
     wait_until("the revoked device is not linked any more", Duration::from_secs(10), || {
         !cloak_tests::pair::linked(&alice)
     });
+}
+
+/// The first in order of preference that is reachable and exposes the port.
+#[test]
+fn a_name_is_the_best_device_of_its_entity() {
+    let (first, second) = (TcpOrigin::echo(), TcpOrigin::echo());
+    let realm = Realm::new();
+    let alice = realm.found("alice").up(&Up::default());
+    let bob = realm.join(&alice, "bob");
+    bob.configure("[device]\npreference = 1\n");
+    let mut one = bob.up(&Up::default().expose(7, first.address()));
+    let other = realm.empty("bob2");
+    let invitation = last_line(&one.run(&["device", "invite"]).success());
+    let _ = join(&other, &invitation, &["--device", "two"]).success();
+    other.configure("[device]\npreference = 2\n");
+    let services = Up::default().expose(7, second.address()).expose(8, second.address());
+    let _two = other.up(&services);
+    let reach = |port| client::socks5(alice.proxy(), "bob.cloak", port);
+    wait_until("alice knows both", SOON, || {
+        ["one.bob.cloak", "two.bob.cloak"].iter().all(|name| alice.resolves(name))
+    });
+    for _ in 0..3 {
+        assert_echo(&mut reach(7).unwrap(), b"to the first");
+    }
+    assert_eq!((first.accepted(), second.accepted()), (3, 0));
+    assert_echo(&mut reach(8).unwrap(), b"only the second has it");
+    assert_eq!((first.accepted(), second.accepted()), (3, 1));
+    one.stop();
+    assert_echo(&mut reach(7).unwrap(), b"the first is off");
+    assert_eq!((first.accepted(), second.accepted()), (3, 2));
 }
 
 #[test]
