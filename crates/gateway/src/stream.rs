@@ -96,6 +96,13 @@ impl Application for Client {
     fn reset(self: Box<Self>) {
         self.prepare_reset();
     }
+
+    fn has_failed(&self) -> bool {
+        match &self.socket {
+            Socket::Tcp(stream) => Application::has_failed(stream),
+            Socket::Unix(stream) => Application::has_failed(stream),
+        }
+    }
 }
 
 /// A stream whose first bytes were already read.
@@ -187,6 +194,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 impl<S: Application> Application for Prefixed<S> {
     fn reset(self: Box<Self>) {
         Box::new(self.inner).reset();
+    }
+
+    fn has_failed(&self) -> bool {
+        self.inner.has_failed()
     }
 }
 

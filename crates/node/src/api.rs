@@ -19,9 +19,19 @@ pub trait Application: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Ends the stream the way a crash does (TCP: a reset), so that the application cannot take a
     /// truncated stream for a complete one. Where a stream has no such end, dropping it is all.
     fn reset(self: Box<Self>) {}
+
+    /// Whether the application is known to be gone, though nothing was read or written: asked while
+    /// its stream is held back. Takes the error that says so.
+    fn has_failed(&self) -> bool {
+        false
+    }
 }
 
 impl Application for TcpStream {
+    fn has_failed(&self) -> bool {
+        self.take_error().is_ok_and(|error| error.is_some())
+    }
+
     fn reset(self: Box<Self>) {
         // A lost race with the peer's own close leaves nothing to reset.
         let _ = self.set_zero_linger();
@@ -34,6 +44,10 @@ impl Application for DuplexStream {}
 impl<A: Application + ?Sized> Application for Box<A> {
     fn reset(self: Box<Self>) {
         (*self).reset();
+    }
+
+    fn has_failed(&self) -> bool {
+        (**self).has_failed()
     }
 }
 

@@ -372,7 +372,12 @@ impl Driver {
         let space = self.session.space();
         if space.is_empty() {
             self.session.wrote(now, 0);
-            return false;
+            // Its bytes are outstanding, so the session's probes bring us here every second.
+            let has_failed = application.has_failed();
+            if has_failed {
+                self.application_failed(now);
+            }
+            return has_failed;
         }
         let mut buffer = ReadBuf::new(space);
         let result = Pin::new(&mut **application).poll_read(cx, &mut buffer);

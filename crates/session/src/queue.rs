@@ -49,7 +49,7 @@ impl Queue {
     pub(crate) fn room(&mut self, memory: &Memory, size: usize) -> &mut [u8] {
         if !self.has_room() {
             let chunk = match Chunk::try_new(memory, size) {
-                None if self.is_empty() => Chunk::new(memory, SMALL),
+                None if self.is_empty() => Chunk::new(memory, size_for(0)),
                 None => return &mut [],
                 Some(chunk) => chunk,
             };

@@ -126,10 +126,9 @@ fn a_session_of_plain_requests_ends_in_order() {
     }
 }
 
-#[test]
-fn back_pressure_is_felt_and_memory_is_bounded() {
-    let site = Site::start();
-    let mut stream = open(&site, port::STUCK);
+/// A stream whose backend takes nothing, full as far as it goes.
+fn held_back(site: &Site) -> TcpStream {
+    let mut stream = open(site, port::STUCK);
     stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     let piece = vec![1; 1 << 20];
     let mut written = 0;
@@ -141,6 +140,20 @@ fn back_pressure_is_felt_and_memory_is_bounded() {
         }
     }
     assert!(written < 64 << 20, "the writer is never held back");
+    stream
+}
+
+#[test]
+fn a_client_that_dies_while_it_is_held_back_ends_its_session() {
+    let site = Site::start();
+    client::reset(held_back(&site));
+    site.wait_no_sessions(SOON);
+}
+
+#[test]
+fn back_pressure_is_felt_and_memory_is_bounded() {
+    let site = Site::start();
+    let _stream = held_back(&site);
     for end in [End::Alice, End::Bob] {
         let held = site.session(end)["bytes_held"].as_u64().unwrap();
         assert!(held <= 5 << 20, "{end:?} holds {held} bytes");
