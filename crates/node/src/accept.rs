@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_session::{Role, Session};
-use cloak_transport::{Connection, Listener, RecvError, UnexpectedData};
+use cloak_transport::{Accepted, Connection, Listener, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Open, Purpose, SessionFrame};
 
 use crate::api::{Backend, BoxFuture, Incoming};
@@ -24,22 +24,27 @@ pub(crate) async fn run(shared: Arc<Shared>, mut listener: Listener) {
         tokio::select! {
             biased;
             () = shared.cancel.cancelled() => return,
-            connection = listener.accept() => {
-                shared.tasks.spawn(serve(Arc::clone(&shared), connection));
+            accepted = listener.accept() => {
+                shared.tasks.spawn(serve(Arc::clone(&shared), accepted));
             }
         }
     }
 }
 
-async fn serve(shared: Arc<Shared>, mut connection: Connection) {
+async fn serve(shared: Arc<Shared>, accepted: Accepted) {
+    let Accepted { mut connection, half_open } = accepted;
     let cancel = shared.cancel.clone();
     let greeted = tokio::select! {
         biased;
         () = cancel.cancelled() => return,
-        greeted = shared.welcome(&mut connection) => greeted,
+        greeted = shared.welcome(&mut connection, &half_open) => greeted,
     };
     match greeted {
-        Ok((hello, nonce)) => dispatch(shared, connection, hello, nonce).await,
+        Ok((hello, nonce)) => {
+            // Who joins has shown nothing but a device key: it counts as half-open to its end.
+            let _half_open = (hello.purpose == Purpose::Join).then_some(half_open);
+            dispatch(shared, connection, hello, nonce).await;
+        }
         Err(code) => tracing::debug!(%code, "refused a transport"),
     }
 }

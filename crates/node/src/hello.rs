@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloak_base::DeviceId;
 use cloak_identity::Credentials;
-use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, RecvError, UnexpectedData};
+use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, HalfOpen, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Purpose, VERSION};
 
 use crate::directory::{code, verify};
@@ -35,13 +35,14 @@ impl Shared {
         Ok((connection, hello, nonce))
     }
 
-    /// Answers the `Hello` of a connection that we accepted.
+    /// Answers the `Hello` of a connection that we accepted, while it is half-open.
     pub(crate) async fn welcome(
         self: &Arc<Self>,
         connection: &mut Connection,
+        half_open: &HalfOpen,
     ) -> Result<(Hello, Nonce), Code> {
         let nonce = Nonce(self.random_bytes::<32>().into());
-        let hello = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_hello(connection))
+        let hello = tokio::time::timeout_at(half_open.deadline(), read_hello(connection))
             .await
             .map_err(|_| Code::Timeout)??;
         // Who is refused is told why instead of who we are.
@@ -49,7 +50,7 @@ impl Shared {
             && let Err(code) = self.check(connection.peer(), &hello)
         {
             connection.queue(&Frame::Close { code });
-            let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, flush(connection)).await;
+            let _ = tokio::time::timeout_at(half_open.deadline(), flush(connection)).await;
             return Err(code);
         }
         let ours = self.hello(connection, hello.purpose.clone(), nonce);

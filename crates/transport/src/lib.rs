@@ -19,7 +19,7 @@ pub use connection::{
     SocketOptions, UnexpectedData,
 };
 pub use lan::{Lan, LanError};
-pub use listener::{Listener, ListenerLimits, ListenerStats, listen};
+pub use listener::{Accepted, HalfOpen, Listener, ListenerLimits, ListenerStats, listen};
 pub use locator::{LocatorError, Policy, Private, Subnet, canonical, dialable};
 pub use race::{RACE_MAX, RACE_STAGGER, RaceError, race};
 pub use retry::{Hurry, Redial, Retry};

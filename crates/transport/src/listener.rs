@@ -1,41 +1,42 @@
 //! Accepts transports.
 //!
 //! Anyone may connect, so what a stranger costs is bounded: handshakes have a deadline, and their
-//! number is capped per source and in all. A source counts only until it has proved a device key;
-//! what a known device may do is decided above.
+//! number is capped per source and in all. A transport counts until its `Hello` was verified, which
+//! is done above; so is what a known device may do.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod half_open;
+
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::connection::{AcceptError, Connection, HANDSHAKE_TIMEOUT, SocketOptions};
 use crate::tls::Tls;
+pub use half_open::HalfOpen;
+use half_open::HalfOpens;
 
 /// TCP connections that wait in the kernel for us to accept them.
 const BACKLOG: i32 = 1024;
 /// Pause after the system ran out of descriptors or memory, which no retry can hurry.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(250);
 
-/// Limits on connections that have not proved a device key yet.
+/// Limits on transports whose `Hello` has not been verified yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Handshakes from one IPv4 address or IPv6 /64 at once. An honest device has at most 32 dials
+    /// Transports from one IPv4 address or IPv6 /64 at once. An honest device has at most 32 dials
     /// in flight; some may share an address.
     pub per_source: usize,
-    /// Handshakes in all at once; each holds at most 20 KiB and a descriptor.
+    /// Transports in all at once; each holds at most 20 KiB and a descriptor.
     pub total: usize,
-    /// Time for a handshake.
+    /// Time from accept to a verified `Hello`.
     pub deadline: Duration,
 }
 
@@ -51,7 +52,7 @@ impl Default for ListenerLimits {
 pub struct ListenerStats {
     /// TCP connections accepted and let through to a handshake.
     pub accepted: u64,
-    /// TCP connections closed at once, because their source has too many handshakes under way.
+    /// TCP connections closed at once, because their source has too many transports half-open.
     pub refused: u64,
     /// Handshakes that succeeded.
     pub authenticated: u64,
@@ -61,16 +62,26 @@ pub struct ListenerStats {
     pub timed_out: u64,
 }
 
+/// A transport whose device key is proved, and nothing else.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The transport.
+    pub connection: Connection,
+    /// Counts against its source, until dropped: to be kept until the peer's `Hello` is verified.
+    pub half_open: HalfOpen,
+}
+
 /// Accepts transports on some sockets, and runs their handshakes.
 #[derive(Debug)]
 pub struct Listener {
     sockets: Vec<TcpListener>,
     tls: Tls,
     options: SocketOptions,
-    limits: ListenerLimits,
-    /// At most `limits.total`.
+    /// Time from accept to a verified `Hello`.
+    deadline: Duration,
+    half_open: HalfOpens,
+    /// Each is half-open, so there are as many at most.
     handshakes: JoinSet<Outcome>,
-    half_open: Arc<HalfOpen>,
     stats: ListenerStats,
     /// Which socket is asked first, so that a busy one does not starve the others.
     turn: usize,
@@ -78,7 +89,7 @@ pub struct Listener {
 }
 
 /// How a handshake went; none at the deadline.
-type Outcome = Option<Result<Connection, AcceptError>>;
+type Outcome = Option<Result<Accepted, AcceptError>>;
 
 /// Binds a socket to listen on. `[::]` takes IPv4 too, and where the system has no IPv6 it becomes
 /// `0.0.0.0`. Must be called within a tokio runtime.
@@ -106,9 +117,9 @@ impl Listener {
             sockets,
             tls,
             options,
-            limits,
+            deadline: limits.deadline,
+            half_open: HalfOpens::new(limits.per_source, limits.total),
             handshakes: JoinSet::new(),
-            half_open: Arc::default(),
             stats: ListenerStats::default(),
             turn: 0,
             pause: None,
@@ -125,26 +136,27 @@ impl Listener {
         self.stats
     }
 
-    /// The next authenticated connection. Handshakes under way go on between calls; new ones start
+    /// The next transport whose device key is proved. Handshakes under way go on between calls; new ones start
     /// only within a call.
     ///
     /// # Cancel safety
     /// Cancel safe. Dropping the listener ends the handshakes.
-    pub async fn accept(&mut self) -> Connection {
+    pub async fn accept(&mut self) -> Accepted {
         loop {
-            let is_free = self.handshakes.len() < self.limits.total;
+            let has_room = self.half_open.has_room();
             tokio::select! {
                 biased;
                 Some(ended) = self.handshakes.join_next() => {
                     // A handshake that panicked is one that failed.
                     let outcome = ended.unwrap_or(Some(Err(AcceptError::Closed)));
-                    if let Some(connection) = self.count(outcome) {
-                        return connection;
+                    if let Some(accepted) = self.count(outcome) {
+                        return accepted;
                     }
                 }
+                () = self.half_open.wait_for_room(), if !has_room => {}
                 () = wait(&mut self.pause) => self.pause = None,
                 accepted = poll_fn(|cx| poll_accept(&self.sockets, self.turn, cx)),
-                    if is_free && self.pause.is_none() =>
+                    if has_room && self.pause.is_none() =>
                 {
                     self.turn = self.turn.wrapping_add(1);
                     self.handle_accepted(accepted);
@@ -155,10 +167,12 @@ impl Listener {
 
     fn handle_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
-            Ok((tcp, from)) => match self.half_open.enter(from.ip(), self.limits.per_source) {
-                Some(permit) => self.start(tcp, permit),
-                None => self.stats.refused += 1,
-            },
+            Ok((tcp, from)) => {
+                match self.half_open.enter(from.ip(), Instant::now() + self.deadline) {
+                    Some(half_open) => self.start(tcp, half_open),
+                    None => self.stats.refused += 1,
+                }
+            }
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(%error, "cannot accept transports");
                 self.pause = Some(Box::pin(sleep(EXHAUSTED_PAUSE)));
@@ -168,21 +182,21 @@ impl Listener {
         }
     }
 
-    fn start(&mut self, tcp: TcpStream, permit: Permit) {
+    fn start(&mut self, tcp: TcpStream, half_open: HalfOpen) {
         self.stats.accepted += 1;
-        let (tls, options, deadline) =
-            (self.tls.clone(), self.options.clone(), self.limits.deadline);
+        let (tls, options) = (self.tls.clone(), self.options.clone());
         self.handshakes.spawn(async move {
-            let _permit = permit;
-            timeout(deadline, Connection::accept(tcp, &tls, &options)).await.ok()
+            let handshake = Connection::accept(tcp, &tls, &options);
+            let opened = timeout_at(half_open.deadline(), handshake).await.ok()?;
+            Some(opened.map(|connection| Accepted { connection, half_open }))
         });
     }
 
-    fn count(&mut self, outcome: Outcome) -> Option<Connection> {
+    fn count(&mut self, outcome: Outcome) -> Option<Accepted> {
         match outcome {
-            Some(Ok(connection)) => {
+            Some(Ok(accepted)) => {
                 self.stats.authenticated += 1;
-                Some(connection)
+                Some(accepted)
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "handshake");
@@ -240,71 +254,9 @@ async fn wait(pause: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-/// Handshakes under way, by source. A source without any has no entry.
-#[derive(Debug, Default)]
-struct HalfOpen(Mutex<HashMap<IpAddr, usize>>);
-
-/// One handshake under way; dropping it ends the count.
-#[derive(Debug)]
-struct Permit {
-    half_open: Arc<HalfOpen>,
-    source: IpAddr,
-}
-
-impl HalfOpen {
-    fn enter(self: &Arc<Self>, from: IpAddr, max: usize) -> Option<Permit> {
-        let source = source(from);
-        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_default();
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(Permit { half_open: self.clone(), source })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut sources = self.half_open.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = sources.entry(self.source) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-/// Who is counted: an IPv4 address, or the /64 that one IPv6 host has to itself.
-fn source(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sources_are_counted_by_address_or_by_64() {
-        let half_open = Arc::new(HalfOpen::default());
-        let enter = |ip: &str, max| half_open.enter(ip.parse().unwrap(), max);
-        let first = enter("192.0.2.1", 2).unwrap();
-        let second = enter("::ffff:192.0.2.1", 2).unwrap();
-        assert!(enter("192.0.2.1", 2).is_none());
-        assert!(enter("192.0.2.2", 2).is_some());
-        drop(first);
-        assert!(enter("192.0.2.1", 2).is_some());
-        drop(second);
-        let held = enter("2001:db8::1", 1).unwrap();
-        assert!(enter("2001:db8::2", 1).is_none());
-        assert!(enter("2001:db8:0:1::1", 1).is_some());
-        drop(held);
-        assert!(half_open.0.lock().unwrap().is_empty());
-    }
 
     #[test]
     fn exhaustion_is_told_from_a_lost_connection() {

@@ -7,6 +7,7 @@
 )]
 
 mod flight;
+mod half_open;
 mod realm;
 mod sessions;
 mod sleep;

@@ -14,7 +14,8 @@ use super::{Connection, Outgoing, Side, SocketOptions};
 use crate::locator::canonical;
 use crate::tls::{Engine, State, Tls, TlsError};
 
-/// Time for a transport to open, from the dial or the accept to the end of TLS.
+/// Time for a transport to open: from the dial to the end of TLS, or from the accept to a verified
+/// `Hello`.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// First size of the buffer of a handshake, in bytes; each of its flights is below 2 KiB.
 const INPUT_FIRST: usize = 4 * 1024;

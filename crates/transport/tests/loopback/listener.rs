@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cloak_transport::{
-    Connection, DialError, Listener, ListenerLimits, ListenerStats, SocketOptions, listen,
+    Accepted, Connection, DialError, Listener, ListenerLimits, ListenerStats, SocketOptions, listen,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -43,6 +43,13 @@ async fn dial(listener: &mut Listener, addr: SocketAddr) -> Result<Connection, D
     }
 }
 
+async fn dial_and_accept(listener: &mut Listener, addr: SocketAddr) -> (Accepted, Connection) {
+    let (tls, options) = (tls(1), SocketOptions::default());
+    let dial = Connection::dial(addr, &tls, None, &options);
+    let (dialled, accepted) = tokio::join!(dial, listener.accept());
+    (accepted, dialled.unwrap())
+}
+
 #[tokio::test]
 async fn half_open_connections_are_capped_per_source() {
     let limits = ListenerLimits { per_source: 2, ..ListenerLimits::default() };
@@ -61,7 +68,7 @@ async fn half_open_connections_are_capped_per_source() {
     let _other = other.connect(addr).await.unwrap();
     drive(&mut listener, |stats| stats.accepted == 3).await;
 
-    // What has proved a key does not count, nor does what has gone.
+    // What was greeted does not count, nor does what has gone.
     silent.clear();
     drive(&mut listener, |stats| stats.failed >= 2).await;
     let mut friends = Vec::new();
@@ -84,6 +91,51 @@ async fn half_open_connections_are_capped_in_all() {
     silent.remove(0);
     drive(&mut listener, |stats| stats.accepted == 3).await;
     assert_eq!(listener.stats().refused, 0);
+}
+
+/// A device key costs nothing: who has proved one and says no `Hello` is as half-open as before.
+#[tokio::test]
+async fn half_open_ends_with_the_hello_not_with_tls() {
+    let limits = ListenerLimits { per_source: 2, total: 3, ..ListenerLimits::default() };
+    let (mut listener, addr) = listener(limits);
+    let (first, _quiet) = dial_and_accept(&mut listener, addr).await;
+    let (second, _quieter) = dial_and_accept(&mut listener, addr).await;
+    assert!(dial(&mut listener, addr).await.is_err(), "same source");
+    assert_eq!(listener.stats().refused, 1);
+
+    // The two greeted ones make room, the one that another source holds does not.
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let _other = other.connect(addr).await.unwrap();
+    drive(&mut listener, |stats| stats.accepted == 3).await;
+    let _waits = TcpStream::connect(addr).await.unwrap();
+    drop(first.half_open);
+    drop(second.half_open);
+    drive(&mut listener, |stats| stats.accepted == 4).await;
+    assert!(dial(&mut listener, addr).await.is_ok());
+}
+
+#[tokio::test]
+async fn time_for_the_hello_runs_from_the_accept() {
+    let limits = ListenerLimits { deadline: Duration::from_secs(7), ..ListenerLimits::default() };
+    let (mut listener, addr) = listener(limits);
+    let (front, relay) = crate::support::listen().await;
+    let (tls, options) = (tls(1), SocketOptions::default());
+    let through = async {
+        let (mut near, _) = front.accept().await.unwrap();
+        let mut far = TcpStream::connect(addr).await.unwrap();
+        drive(&mut listener, |stats| stats.accepted == 1).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        tokio::time::resume();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => panic!("the relay ended"),
+            accepted = listener.accept() => accepted,
+        }
+    };
+    let (_dialled, accepted) = tokio::join!(Connection::dial(relay, &tls, None, &options), through);
+    let left = accepted.half_open.deadline() - tokio::time::Instant::now();
+    assert!(left <= Duration::from_secs(4), "{left:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +161,7 @@ async fn several_sockets_and_both_families_are_served() {
     for addr in [v4, ([127, 0, 0, 1], dual.port()).into(), ([0u16; 8], dual.port()).into()] {
         let (dialled, mut accepted) =
             tokio::join!(Connection::dial(addr, &dialler, None, &options), listener.accept());
-        let mut dialled = dialled.unwrap();
+        let (mut dialled, accepted) = (dialled.unwrap(), &mut accepted.connection);
         assert_eq!(accepted.peer_addr(), dialled.local_addr(), "in canonical form");
         dialled.send(&probe(1)).await.unwrap();
         assert_eq!(accepted.recv().await, Ok(probe(1)));
