@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_base::DeviceId;
-use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, Lan};
+use cloak_transport::{HANDSHAKE_TIMEOUT, Lan};
 use cloak_wire::Purpose;
 
 use crate::peer::PeerCommand;
@@ -66,7 +66,7 @@ async fn try_configured(
             shared.found(device, locator);
             continue;
         }
-        let dial = Connection::dial(locator, &shared.tls, None, &shared.socket_options);
+        let dial = shared.dialler.dial(locator, None);
         let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, dial)
             .await
             .map_err(|_| TryError::Dial)?

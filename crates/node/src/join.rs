@@ -14,7 +14,8 @@ use cloak_identity::{
     Transcript, TransportEnd,
 };
 use cloak_transport::{
-    Clock, Connection, HANDSHAKE_TIMEOUT, RACE_STAGGER, SocketOptions, Tls, race,
+    Clock, Connection, Dialler, HANDSHAKE_TIMEOUT, RACE_STAGGER, SocketOptions, SystemClock, Tls,
+    race,
 };
 use cloak_wire::{Code, Frame, Hello, Nonce, PeerFrame, Purpose, Serials, VERSION};
 
@@ -118,8 +119,8 @@ async fn redeem(
     let locators = invitation.locators.clone();
     let shown = locators.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let unreachable = || JoinError::Unreachable(shown.clone());
-    let options = SocketOptions::default();
-    let dialled = race(&locators, &tls, Some(invitation.registrar), &options, RACE_STAGGER);
+    let dialler = Dialler::new(tls.clone(), SocketOptions::default(), Arc::new(SystemClock));
+    let dialled = race(&locators, &dialler, Some(invitation.registrar), RACE_STAGGER);
     let mut connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, dialled)
         .await
         .map_err(|_| unreachable())?

@@ -270,12 +270,7 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
-            let dial = cloak_transport::Connection::dial(
-                at,
-                &shared.tls,
-                Some(owner),
-                &shared.socket_options,
-            );
+            let dial = shared.dialler.dial(at, Some(owner));
             let cancel = shared.cancel.clone();
             tokio::select! {
                 biased;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use cloak_base::{DeviceId, Incarnation, Instant, Rng, SessionId};
 use cloak_session::{LaneId, Ledger, Tombstone, Tombstones};
 use cloak_transport::{
-    Clock, Connection, RACE_STAGGER, RaceError, SocketOptions, Tls, race, source_for,
+    Clock, Connection, Dialler, RACE_STAGGER, RaceError, SocketOptions, Tls, race, source_for,
 };
 use cloak_wire::{Code, Hello, SessionFrame};
 use dashmap::DashMap;
@@ -34,7 +34,7 @@ const HAND_OUT_TRIES: usize = 64;
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tls: Tls,
-    pub(crate) socket_options: SocketOptions,
+    pub(crate) dialler: Dialler,
     pub(crate) config: RwLock<NodeConfig>,
     pub(crate) home: Home,
     pub(crate) incarnation: Incarnation,
@@ -76,9 +76,13 @@ impl Shared {
         Self {
             started_at: parts.clock.now(),
             ledger: Ledger::new(parts.config.memory.max.0),
+            dialler: Dialler::new(
+                parts.tls.clone(),
+                SocketOptions::default(),
+                Arc::clone(&parts.clock),
+            ),
             clock: parts.clock,
             tls: parts.tls,
-            socket_options: SocketOptions::default(),
             config: RwLock::new(parts.config),
             home: parts.home,
             incarnation: parts.incarnation,
@@ -207,7 +211,7 @@ impl Shared {
     /// Dials a device at all its locators, staggered.
     pub(crate) async fn race(&self, device: DeviceId) -> Result<Connection, RaceError> {
         let locators = self.locators_of(device);
-        race(&locators, &self.tls, Some(device), &self.socket_options, RACE_STAGGER).await
+        race(&locators, &self.dialler, Some(device), RACE_STAGGER).await
     }
 
     /// Whether the kernel would still send from the address that a connection is bound to.

@@ -88,6 +88,12 @@ pub fn deadline(clock: &dyn Clock, at: Instant) -> tokio::time::Instant {
     tokio::time::Instant::now() + at.since(clock.now())
 }
 
+/// The deadline that is `time` from now.
+#[expect(clippy::disallowed_methods, reason = "timers need tokio's own reading of the clock")]
+pub(crate) fn deadline_after(time: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + time
+}
+
 /// Waits until `at`.
 ///
 /// # Cancel safety

@@ -5,6 +5,7 @@
 
 mod clock;
 mod connection;
+mod dialler;
 mod lan;
 mod listener;
 mod locator;
@@ -18,6 +19,7 @@ pub use connection::{
     AcceptError, Connection, DialError, HANDSHAKE_TIMEOUT, Progress, RecvError, SEND_MAX,
     SocketOptions, UnexpectedData,
 };
+pub use dialler::Dialler;
 pub use lan::{Lan, LanError};
 pub use listener::{Accepted, HalfOpen, Listener, ListenerLimits, ListenerStats, listen};
 pub use locator::{LocatorError, Policy, Private, Subnet, canonical, dialable};

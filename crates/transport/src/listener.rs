@@ -16,8 +16,9 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Sleep, sleep, timeout_at};
 
+use crate::clock::deadline_after;
 use crate::connection::{AcceptError, Connection, HANDSHAKE_TIMEOUT, SocketOptions};
 use crate::tls::Tls;
 pub use half_open::HalfOpen;
@@ -168,7 +169,7 @@ impl Listener {
     fn handle_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
             Ok((tcp, from)) => {
-                match self.half_open.enter(from.ip(), Instant::now() + self.deadline) {
+                match self.half_open.enter(from.ip(), deadline_after(self.deadline)) {
                     Some(half_open) => self.start(tcp, half_open),
                     None => self.stats.refused += 1,
                 }

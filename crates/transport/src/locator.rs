@@ -169,6 +169,14 @@ impl Private {
     }
 }
 
+/// Who is counted where hosts are: an IPv4 address, or the /64 that one IPv6 host has to itself.
+pub(crate) fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

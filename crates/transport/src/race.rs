@@ -9,9 +9,9 @@ use std::time::Duration;
 use cloak_base::DeviceId;
 use tokio::time::{Sleep, sleep};
 
-use crate::connection::{Connection, DialError, SocketOptions};
+use crate::connection::{Connection, DialError};
+use crate::dialler::Dialler;
 use crate::locator::canonical;
-use crate::tls::Tls;
 
 /// Time between the starts of two dials, as RFC 8305 recommends.
 pub const RACE_STAGGER: Duration = Duration::from_millis(250);
@@ -40,12 +40,11 @@ pub enum RaceError {
 /// Dropping the future closes all attempts.
 pub async fn race(
     candidates: &[SocketAddr],
-    tls: &Tls,
+    dialler: &Dialler,
     expected: Option<DeviceId>,
-    options: &SocketOptions,
     stagger: Duration,
 ) -> Result<Connection, RaceError> {
-    let dial = |addr| Connection::dial(addr, tls, expected, options);
+    let dial = |addr| dialler.dial(addr, expected);
     run(order(candidates), dial, stagger).await
 }
 

@@ -15,9 +15,9 @@ use cloak_base::{DeviceId, Instant, Rng};
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, sleep_until};
-use crate::connection::{Connection, DialError, SocketOptions};
+use crate::connection::{Connection, DialError};
+use crate::dialler::Dialler;
 use crate::race::order;
-use crate::tls::Tls;
 
 /// Until this age an outage counts as young: the network comes back any moment.
 const YOUNG: Duration = Duration::from_secs(5 * 60);
@@ -55,9 +55,8 @@ impl Retry {
 /// at every tick, which finds a path that has just come back; and a *patient* one, a fast one that
 /// was let run on up to [`HANDSHAKE_TIMEOUT`](crate::HANDSHAKE_TIMEOUT), for slow paths.
 pub struct Redial {
-    tls: Tls,
+    dialler: Dialler,
     device: DeviceId,
-    options: SocketOptions,
     schedule: Schedule,
 }
 
@@ -75,14 +74,8 @@ impl Hurry {
 
 impl Redial {
     /// Prepares to dial `device`.
-    pub fn new(
-        tls: Tls,
-        device: DeviceId,
-        options: SocketOptions,
-        clock: Arc<dyn Clock>,
-        rng: Rng,
-    ) -> Self {
-        Self { tls, device, options, schedule: Schedule::new(clock, rng) }
+    pub fn new(dialler: Dialler, device: DeviceId, clock: Arc<dyn Clock>, rng: Rng) -> Self {
+        Self { dialler, device, schedule: Schedule::new(clock, rng) }
     }
 
     /// The handle that makes it start over at once.
@@ -104,8 +97,8 @@ impl Redial {
     /// # Cancel safety
     /// Dropping the future closes all attempts; the schedule is kept.
     pub async fn next(&mut self, locators: impl Fn() -> Vec<SocketAddr>) -> Connection {
-        let Self { tls, device, options, schedule } = self;
-        let dial = |addr| Connection::dial(addr, tls, Some(*device), options);
+        let Self { dialler, device, schedule } = self;
+        let dial = |addr| dialler.dial(addr, Some(*device));
         let connection = schedule.run(|| order(&locators()), dial).await;
         if let Some(progress) = connection.progress() {
             schedule.rtt = Some(progress.rtt);

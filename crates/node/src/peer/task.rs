@@ -94,9 +94,8 @@ pub(super) async fn run(
     let now = shared.clock.now();
     let (cancel, clock) = (shared.cancel.clone(), Arc::clone(&shared.clock));
     let redial = Redial::new(
-        shared.tls.clone(),
+        shared.dialler.clone(),
         peer.device(),
-        shared.socket_options.clone(),
         Arc::clone(&shared.clock),
         shared.split_rng(),
     );

@@ -26,6 +26,9 @@ pub enum DialError {
     /// No TCP connection, or it broke: try later or elsewhere.
     #[error("cannot connect: {0}")]
     Io(io::ErrorKind),
+    /// Too many dials to that address led nowhere lately; nothing was sent. Try later.
+    #[error("dialled too often")]
+    Busy,
     /// Nothing came of it within [`HANDSHAKE_TIMEOUT`].
     #[error("no answer in time")]
     Timeout,

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+
+use crate::locator::host;
 
 /// One transport on its way from accept to a verified `Hello`, in the counts of its source and of
 /// all; dropping it ends that.
@@ -72,7 +74,7 @@ impl HalfOpens {
     /// Counts a transport from `ip`; none where there are too many.
     pub(super) fn enter(&self, ip: IpAddr, deadline: Instant) -> Option<HalfOpen> {
         let room = Arc::clone(&self.room).try_acquire_owned().ok()?;
-        let source = source(ip);
+        let source = host(ip);
         let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(source).or_default();
         if *count >= self.per_source {
@@ -83,22 +85,17 @@ impl HalfOpens {
     }
 }
 
-/// Who is counted: an IPv4 address, or the /64 that one IPv6 host has to itself.
-fn source(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::deadline_after;
 
     #[tokio::test]
     async fn sources_are_counted_by_address_or_by_64() {
         let half_open = HalfOpens::new(2, usize::MAX);
-        let enter = |ip: &str| half_open.enter(ip.parse().unwrap(), Instant::now());
+        let enter = |ip: &str| half_open.enter(ip.parse().unwrap(), deadline_after(Duration::ZERO));
         let first = enter("192.0.2.1").unwrap();
         let second = enter("::ffff:192.0.2.1").unwrap();
         assert!(enter("192.0.2.1").is_none());

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use cloak_base::Rng;
 use cloak_transport::{
-    Connection, DialError, RACE_STAGGER, RaceError, Redial, SocketOptions, SystemClock, TlsError,
-    race,
+    Connection, DialError, Dialler, RACE_STAGGER, RaceError, Redial, SocketOptions, SystemClock,
+    TlsError, race,
 };
 
 use crate::support::{DEADLINE, listen, probe, tls};
+
+fn dialler(seed: u8) -> Dialler {
+    Dialler::new(tls(seed), SocketOptions::default(), Arc::new(SystemClock))
+}
 
 #[tokio::test]
 async fn the_wrong_device_and_a_closed_port_lose_the_race() {
@@ -17,7 +21,7 @@ async fn the_wrong_device_and_a_closed_port_lose_the_race() {
     let (right, right_addr) = listen().await;
     let (closed, closed_addr) = listen().await;
     drop(closed);
-    let (dialler, options) = (tls(1), SocketOptions::default());
+    let (dialler, options) = (dialler(1), SocketOptions::default());
     let (wrong_tls, right_tls) = (tls(3), tls(2));
     let candidates = [closed_addr, wrong_addr, right_addr];
     let serve_wrong = async {
@@ -31,9 +35,8 @@ async fn the_wrong_device_and_a_closed_port_lose_the_race() {
         Connection::accept(tcp, &right_tls, &options).await.unwrap()
     };
     let expected = Some(right_tls.device());
-    let meet = async {
-        tokio::join!(race(&candidates, &dialler, expected, &options, RACE_STAGGER), serve_right,)
-    };
+    let meet =
+        async { tokio::join!(race(&candidates, &dialler, expected, RACE_STAGGER), serve_right,) };
     let (won, mut accepted) = tokio::select! {
         met = tokio::time::timeout(DEADLINE, meet) => met.unwrap(),
         () = serve_wrong => unreachable!("it serves for ever"),
@@ -44,7 +47,7 @@ async fn the_wrong_device_and_a_closed_port_lose_the_race() {
     assert_eq!(accepted.recv().await, Ok(probe(1)));
 
     let lost = tokio::select! {
-        lost = race(&candidates[..2], &dialler, expected, &options, RACE_STAGGER) => lost,
+        lost = race(&candidates[..2], &dialler, expected, RACE_STAGGER) => lost,
         () = async {
             let (tcp, _) = wrong.accept().await.unwrap();
             let _ = Connection::accept(tcp, &wrong_tls, &options).await;
@@ -62,10 +65,9 @@ async fn redial_finds_a_listener_that_moved_to_another_port() {
     let (closed, closed_addr) = listen().await;
     drop(closed);
     let (moved, moved_addr) = listen().await;
-    let (dialler, acceptor, options) = (tls(1), tls(2), SocketOptions::default());
+    let (dialler, acceptor, options) = (dialler(1), tls(2), SocketOptions::default());
     let clock = Arc::new(SystemClock);
-    let mut redial =
-        Redial::new(dialler, acceptor.device(), options.clone(), clock, Rng::from_u64(1));
+    let mut redial = Redial::new(dialler, acceptor.device(), clock, Rng::from_u64(1));
     let asked = Cell::new(0);
     let locators = || {
         asked.set(asked.get() + 1);
