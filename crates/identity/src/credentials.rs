@@ -119,6 +119,9 @@ pub enum CredentialError {
     /// The realm revoked the entity.
     #[error("its entity was revoked")]
     EntityRevoked,
+    /// Another entity has a newer membership of the name.
+    #[error("its name has since gone on to another key")]
+    NameReassigned,
     /// The entity revoked the device, or the steward that certified it.
     #[error("the device was revoked")]
     DeviceRevoked,

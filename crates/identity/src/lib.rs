@@ -17,6 +17,7 @@ mod delegation;
 mod device;
 mod founding;
 mod grant;
+mod holders;
 mod invitation;
 mod invitations;
 mod key;
@@ -45,6 +46,7 @@ pub use device::{
 };
 pub use founding::{Founding, FoundingLabels};
 pub use grant::{GRANT_BINDINGS_MAX, GRANT_MAX, Grant};
+pub use holders::NameHolders;
 pub use invitation::{
     INVITATION_LOCATORS_MAX, Invitation, InvitationId, InvitationKind, InvitationSecret,
 };

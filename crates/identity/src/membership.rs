@@ -122,6 +122,9 @@ impl MembershipChain {
         if registrar.is_some_and(|device| revocations.is_registrar_revoked(device)) {
             return Err(CredentialError::RegistrarRevoked);
         }
+        if revocations.holders().supersede(self, now) {
+            return Err(CredentialError::NameReassigned);
+        }
         Ok(())
     }
 

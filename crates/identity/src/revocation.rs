@@ -5,6 +5,8 @@
 //! cannot take back what others revoked. A steward's list no longer counts once the entity's own
 //! revokes it. Each list carries a serial; of one issuer's lists the highest is kept.
 //!
+//! With the lists goes what is known of names that went on to others, see [`NameHolders`].
+//!
 //! Lists of other entities are merged as peers pass them on. Give [`RevocationLists::merge`] only
 //! what came from an authenticated peer: the number of entities is bounded, but the certificates
 //! of these are not checked.
@@ -16,6 +18,7 @@ use minicbor::{Decode, Encode};
 
 use crate::codec::{self, DecodeError};
 use crate::device::{Certifier, StewardCertificate};
+use crate::holders::NameHolders;
 use crate::key::{PublicKey, SecretKey};
 use crate::realm::Realm;
 use crate::signed::{Record, Signed};
@@ -101,6 +104,8 @@ pub enum RevocationList {
 pub struct RevocationLists {
     realm: Option<Signed<RealmRevocations>>,
     entities: BTreeMap<EntityId, BTreeMap<PublicKey, RevocationChain>>,
+    /// No list says it, but it ends memberships as well.
+    holders: NameHolders,
 }
 
 /// A list that does not count, or cannot be kept.
@@ -190,6 +195,16 @@ impl RevocationLists {
     /// Whether the entity, or a steward of it, revoked the device.
     pub fn is_device_revoked(&self, entity: EntityId, device: DeviceId) -> bool {
         self.counting(entity).any(|list| list.devices.contains(&device))
+    }
+
+    /// Who holds which name: a membership can be ended by a newer one of its name.
+    pub fn holders(&self) -> &NameHolders {
+        &self.holders
+    }
+
+    /// As [`RevocationLists::holders`], to note what was verified, or what the store kept.
+    pub fn holders_mut(&mut self) -> &mut NameHolders {
+        &mut self.holders
     }
 
     /// Serial of the realm's list, for `Hello`. Peers whose serials differ, either way, exchange

@@ -301,6 +301,7 @@ pub(crate) fn code(error: &CredentialError) -> Code {
         CredentialError::WrongRealm { .. } => Code::WrongRealm,
         CredentialError::NotYetValid { .. } | CredentialError::Expired { .. } => Code::Expired,
         CredentialError::EntityRevoked
+        | CredentialError::NameReassigned
         | CredentialError::DeviceRevoked
         | CredentialError::RegistrarRevoked => Code::Revoked,
         _ => Code::Unauthenticated,

@@ -86,6 +86,7 @@ impl Shared {
         let shown = verify(&self.home, &credentials, device, self.clock.wall())
             .map_err(|error| code(&error))?;
         self.adopt_authority(&credentials);
+        self.note_name(&credentials);
         self.enrol(&credentials);
         let peer = self.admit_peer(device)?;
         let names = (shown.device_name().to_string(), shown.entity_name.to_string());
@@ -112,6 +113,20 @@ impl Shared {
             verify(&self.home, &credentials, peer.device(), now).map_err(|error| code(&error))?;
         peer.stand(Standing { credentials, version, expires: shown.expires }, self);
         Ok(())
+    }
+
+    /// Remembers who holds a name by credentials that were verified: an older membership of that
+    /// name, for another entity, counts no longer. True when that was news.
+    pub(crate) fn note_name(&self, credentials: &Credentials) -> bool {
+        let (membership, now) = (credentials.membership(), self.clock.wall());
+        if !self.home.trust().revocations.holders().is_news(membership, now) {
+            return false;
+        }
+        let noted = self.home.change(|trust, _| {
+            Ok::<_, StoreError>(trust.revocations.holders_mut().note(membership, now))
+        });
+        self.storage_result(&noted);
+        noted.is_ok()
     }
 
     /// As a registrar, enters a member that another registrar admitted, or one from before this

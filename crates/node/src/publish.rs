@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cloak_identity::{Registrar, RevocationList};
+use cloak_identity::{BindingError, DeviceRecord, Registrar, RevocationList, Signed};
 use cloak_wire::{Code, PeerFrame, Serials};
 
-use crate::directory::Learning;
+use crate::directory::{Learning, verify};
 use crate::peer::{Peer, PeerCommand};
 use crate::shared::Shared;
 use crate::sync::read;
@@ -60,9 +60,16 @@ impl Shared {
         record: &[u8],
         from: Option<cloak_base::DeviceId>,
     ) -> Result<(), Code> {
-        match self.directory.learn(&self.home, record, self.clock.wall()) {
+        let mut learning = self.directory.learn(&self.home, record, self.clock.wall());
+        let is_taken = matches!(learning, Err(BindingError::NameTaken));
+        if is_taken && self.note_name_of(record) {
+            self.directory.sweep(&self.home, self.clock.wall());
+            learning = self.directory.learn(&self.home, record, self.clock.wall());
+        }
+        match learning {
             Ok(Learning::Known) => {}
             Ok(Learning::News(learned)) => {
+                self.note_name_of(record);
                 let peer = self.admit_peer(learned.device)?;
                 peer.identify(learned.device_name, learned.entity_name, learned.entity);
                 if learned.moved {
@@ -82,11 +89,20 @@ impl Shared {
                 );
                 self.publish();
             }
-            Err(cloak_identity::BindingError::Decode(_)) => return Err(Code::Malformed),
+            Err(BindingError::Decode(_)) => return Err(Code::Malformed),
             // Revoked or expired since: whoever passed it on may not know.
             Err(error) => tracing::debug!(%error, "a record does not count"),
         }
         Ok(())
+    }
+
+    /// Remembers the holder of a name by a record, where its credentials count; true when that was
+    /// news.
+    fn note_name_of(&self, record: &[u8]) -> bool {
+        let Ok(record) = Signed::<DeviceRecord>::decode(record) else { return false };
+        let (credentials, device) = (record.credentials(), record.signer().into());
+        let counts = verify(&self.home, credentials, device, self.clock.wall()).is_ok();
+        counts && self.note_name(credentials)
     }
 
     /// Passes a record on to every linked peer but the one it came from.

@@ -2,7 +2,8 @@
 
 use cloak_base::UnixTime;
 use cloak_identity::{
-    Credentials, Delegation, Invitations, Realm, RevocationList, RevocationLists, Roster, Signed,
+    Credentials, Delegation, Invitations, NameHolders, Realm, RevocationList, RevocationLists,
+    Roster, Signed,
 };
 
 use crate::store::{Store, StoreError};
@@ -35,6 +36,7 @@ impl Trust {
     pub(crate) fn note_own(&mut self, now: UnixTime) {
         let (membership, device) = (self.credentials.membership(), self.credentials.device());
         self.roster.note_member(now, membership, &self.revocations);
+        self.revocations.holders_mut().note(membership, now);
         self.roster.note_device(now, &device.certificate, &self.revocations);
     }
 
@@ -61,6 +63,7 @@ impl Trust {
             ("delegation", &delegation),
             ("revocations", &lists),
             ("roster", &self.roster.encode()),
+            ("names", &self.revocations.holders().encode()),
             ("invitations", &self.invitations.encode()),
         ])
     }
@@ -73,6 +76,7 @@ impl Trust {
         };
         let (delegation, roster) = (get("delegation")?, get("roster")?);
         let (lists, invitations) = (get("revocations")?, get("invitations")?);
+        let names = get("names")?;
         let read = || {
             let realm = Realm::decode(&realm).ok()?;
             let mut trust = Self::new(realm, Credentials::decode(&credentials).ok()?);
@@ -86,8 +90,40 @@ impl Trust {
                 // It was merged once; that it no longer counts is no reason to lose the rest.
                 let _ = trust.revocations.merge(list, &trust.realm, UnixTime::default());
             }
+            // A store from before names were remembered has none.
+            if let Some(names) = names {
+                *trust.revocations.holders_mut() = NameHolders::decode(&names).ok()?;
+            }
             Some(trust)
         };
         Ok(read())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloak_base::Rng;
+    use cloak_identity::{Founding, FoundingLabels};
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_survives_a_restart() {
+        let label = |text: &str| text.parse().unwrap();
+        let labels =
+            FoundingLabels { realm: label("home"), name: label("alice"), device: label("desk") };
+        let now = UnixTime(1_795_305_600);
+        let founding = Founding::new(&mut Rng::from_u64(1), now, labels);
+        let mut trust = Trust::new(founding.realm, founding.credentials);
+        trust.delegation = Some(founding.delegation);
+        trust.note_own(now);
+        let names = trust.revocations.holders().encode();
+
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        trust.save(&store).unwrap();
+        let loaded = Trust::load(&store).unwrap().unwrap();
+        assert_eq!(loaded.revocations.holders().encode(), names);
+        assert!(loaded == trust && names.len() > 40);
     }
 }

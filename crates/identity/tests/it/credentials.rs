@@ -3,9 +3,9 @@
 use cloak_base::{EntityId, UnixTime};
 use cloak_identity::{
     CREDENTIALS_MAX, Certificate, Certifier, CredentialError, Credentials, DELEGATION_LIFE,
-    Delegation, DeviceCertificate, DeviceChain, LISTED_NAMES_MAX, MEMBERSHIP_LIFE, Membership,
-    MembershipChain, NameLimits, Peer, Registrar, RegistrarError, Rights, RosterError, SecretKey,
-    Signed, Validity,
+    Delegation, DeviceCertificate, DeviceChain, Founding, LISTED_NAMES_MAX, MEMBERSHIP_LIFE,
+    Membership, MembershipChain, NameLimits, Peer, Registrar, RegistrarError, RevocationLists,
+    Rights, Roster, RosterError, SecretKey, Signed, Validity,
 };
 
 use crate::world::{DAY, Household, NOW, World, label};
@@ -312,4 +312,52 @@ fn the_largest_credentials_fit() {
     let bytes = Credentials::new(&realm, chain, certificate).encode();
     assert!(bytes.len() < CREDENTIALS_MAX, "{}", bytes.len());
     assert!(Credentials::decode(&bytes).is_ok());
+}
+
+/// Gives bob's name to another key, and shows both to a device that heard of no revocation.
+#[test]
+fn a_former_holder_of_a_name_no_longer_counts_where_the_new_one_was_seen() {
+    let mut world = World::new();
+    let (bob, heir) = (world.member("bob"), world.member("heir"));
+    world.revocations.holders_mut().note(bob.credentials.membership(), NOW);
+    assert!(verify(&world, &bob).is_ok());
+
+    let entity = heir.entity.entity_id();
+    let given = world.authority().admit(NOW + DAY, entity, label("bob"), Rights::ORDINARY);
+    let heir = under(&world, &heir, given);
+    let later = NOW + 2 * DAY;
+    assert!(verify_at(&world, &bob, later).is_ok(), "nobody has heard of it");
+    assert!(world.revocations.holders_mut().note(heir.credentials.membership(), later));
+    assert_eq!(verify_at(&world, &bob, later), Err(CredentialError::NameReassigned));
+    assert!(verify_at(&world, &heir, later).is_ok());
+
+    // A registrar that has not heard renews the former membership: what the authority gave stays.
+    let unaware = RevocationLists::new();
+    let Founding { realm, device, delegation, .. } = &world.founding;
+    let registrar = Registrar::new(realm, device, delegation, later).unwrap();
+    let present = bob.credentials.membership();
+    let renewed = registrar.renew(later, present, &mut world.roster, &unaware).unwrap();
+    let again = under(&world, &bob, renewed.clone());
+    assert_eq!(verify_at(&world, &again, later), Err(CredentialError::NameReassigned));
+    assert!(!world.revocations.holders_mut().note(&renewed, later));
+    let refused = registrar.renew(later, present, &mut world.roster, &world.revocations);
+    assert_eq!(refused, Err(RegistrarError::Credential(CredentialError::NameReassigned)));
+}
+
+/// Where registrars gave the name, one after the other, the later one knew that it was free.
+#[test]
+fn of_two_memberships_of_a_name_by_registrars_the_newer_counts() {
+    let mut world = World::new();
+    let (bob, heir) = (world.member("bob"), world.member("heir"));
+    let Founding { realm, device, delegation, .. } = &world.founding;
+    let later = NOW + DAY;
+    let registrar = Registrar::new(realm, device, delegation, later).unwrap();
+    let (entity, mut elsewhere) = (heir.entity.entity_id(), Roster::default());
+    let none = RevocationLists::new();
+    let given = registrar.admit(later, entity, label("bob"), &mut elsewhere, &none).unwrap();
+    let heir = under(&world, &heir, given);
+    world.revocations.holders_mut().note(heir.credentials.membership(), later);
+    assert!(!world.revocations.holders_mut().note(bob.credentials.membership(), later));
+    assert_eq!(verify_at(&world, &bob, later), Err(CredentialError::NameReassigned));
+    assert!(verify_at(&world, &heir, later).is_ok());
 }

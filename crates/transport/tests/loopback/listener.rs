@@ -116,6 +116,7 @@ async fn half_open_ends_with_the_hello_not_with_tls() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the deadline is one of tokio's timers")]
 async fn time_for_the_hello_runs_from_the_accept() {
     let limits = ListenerLimits { deadline: Duration::from_secs(7), ..ListenerLimits::default() };
     let (mut listener, addr) = listener(limits);
