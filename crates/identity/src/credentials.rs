@@ -153,6 +153,22 @@ impl Credentials {
         Ok(renewed)
     }
 
+    /// The same membership with a renewed certificate of the device, as a certifier answered it.
+    ///
+    /// # Errors
+    /// When the certificate is not this device's, or does not count.
+    pub fn recertified(
+        &self,
+        realm: &Realm,
+        device: DeviceChain,
+        revocations: &RevocationLists,
+        now: UnixTime,
+    ) -> Result<Self, CredentialError> {
+        let renewed = Self::new(realm, self.membership.clone(), device);
+        renewed.verify(realm, self.device.certificate.device, revocations, now)?;
+        Ok(renewed)
+    }
+
     /// The entity's membership.
     pub fn membership(&self) -> &MembershipChain {
         &self.membership

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cloak_base::{DeviceId, EntityId, RealmId, UnixTime};
 use minicbor::{Decode, Encode};
 
+use crate::codec::{self, DecodeError};
 use crate::credentials::{Certificate, CredentialError};
 use crate::key::SecretKey;
 use crate::name::Label;
@@ -19,6 +20,8 @@ use crate::validity::Validity;
 pub const DEVICE_LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// How long a steward certificate counts.
 pub const STEWARD_LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// Most stewards of one entity: each keeps a list of revoked devices that all others hold.
+pub const STEWARDS_MAX: usize = 8;
 /// Most devices of one entity.
 pub const DEVICES_MAX: usize = 16;
 
@@ -93,6 +96,19 @@ impl DeviceChain {
     /// Most bytes of the encoding.
     pub const MAX: usize = 8 + Signed::<DeviceCertificate>::MAX + Signed::<StewardCertificate>::MAX;
 
+    /// The chain as `Certify` and `Certified` carry it.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads a chain; its signatures hold, but whether it counts is for [`DeviceChain::verify`].
+    ///
+    /// # Errors
+    /// Anything but the one encoding of validly signed certificates.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes, Self::MAX)
+    }
+
     /// Whether the device is one of `entity`'s, in `realm`, at `now`.
     ///
     /// # Errors
@@ -146,7 +162,7 @@ impl DeviceChain {
 
 impl Signed<StewardCertificate> {
     /// Whether it makes a steward of `entity` in `realm`, leaving aside when.
-    pub(crate) fn is_of(&self, realm: RealmId, entity: EntityId) -> bool {
+    pub fn is_of(&self, realm: RealmId, entity: EntityId) -> bool {
         self.realm == realm && self.entity == entity && EntityId::from(self.signer()) == entity
     }
 }
@@ -177,6 +193,21 @@ impl<'a> Certifier<'a> {
             certificate: Signed::sign(certificate, self.key),
             steward: self.steward.cloned(),
         }
+    }
+
+    /// Gives a device another term under the same label.
+    ///
+    /// # Errors
+    /// When the present certificate is not one of this entity's, or does not count.
+    pub fn renew(
+        &self,
+        present: &DeviceChain,
+        revocations: &RevocationLists,
+        now: UnixTime,
+    ) -> Result<DeviceChain, CredentialError> {
+        present.verify(self.realm, self.entity, revocations, now)?;
+        let certificate = &present.certificate;
+        Ok(self.certify(now, certificate.device, certificate.label.clone()))
     }
 
     /// Makes a device a steward. What comes of it counts only if this holds the entity's own key.

@@ -42,7 +42,7 @@ pub use credentials::{CREDENTIALS_MAX, Certificate, CredentialError, Credentials
 pub use delegation::{DELEGATION_LIFE, Delegation, LISTED_NAMES_MAX, NameLimits};
 pub use device::{
     Certifier, DEVICE_LIFE, DEVICES_MAX, DeviceCertificate, DeviceChain, STEWARD_LIFE,
-    StewardCertificate,
+    STEWARDS_MAX, StewardCertificate,
 };
 pub use founding::{Founding, FoundingLabels};
 pub use grant::{GRANT_BINDINGS_MAX, GRANT_MAX, Grant};

@@ -17,7 +17,7 @@ use cloak_base::{DeviceId, EntityId, RealmId, UnixTime};
 use minicbor::{Decode, Encode};
 
 use crate::codec::{self, DecodeError};
-use crate::device::{Certifier, StewardCertificate};
+use crate::device::{Certifier, STEWARDS_MAX, StewardCertificate};
 use crate::holders::NameHolders;
 use crate::key::{PublicKey, SecretKey};
 use crate::realm::Realm;
@@ -34,7 +34,7 @@ const FRAME_BODY_MAX: usize = 8 * 1024 - 8;
 /// Most entities whose lists are kept.
 const ENTITIES_MAX: usize = 1024;
 /// Most issuers per entity whose lists are kept: the entity and its stewards.
-const ISSUERS_MAX: usize = 9;
+const ISSUERS_MAX: usize = 1 + STEWARDS_MAX;
 /// Highest serial. Far more than anyone issues, and the sum over all issuers cannot overflow.
 const SERIAL_MAX: u64 = 1 << 48;
 /// CBOR bytes of one 32-byte id.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use cloak_identity::{
-    Authority, Certifier, Label, NameLimits, Offer, RevocationError, Rights, SecretKey,
+    Authority, Certifier, Label, NameLimits, Offer, RevocationError, Rights, STEWARDS_MAX,
+    SecretKey,
 };
 
+use crate::certificates::certifier;
 use crate::join::InviteKind;
 use crate::keys::Keys;
 use crate::node::{ControlError, Node, system_rng};
@@ -64,10 +66,12 @@ impl Node {
                                        invite members; ask on the device that founded the realm",
                     ));
                 }
-                InviteKind::Device if keys.entity.is_none() => {
+                InviteKind::Device
+                    if certifier(trust.realm.id(), keys, trust.steward.as_ref(), now).is_none() =>
+                {
                     return Err(failed(
-                        "this device does not hold its entity's key, so it cannot \
-                                       invite devices; ask on the entity's first device",
+                        "this device neither holds its entity's key nor is a steward, so it \
+                                       cannot invite devices; ask on the entity's first device",
                     ));
                 }
                 _ => {}
@@ -161,19 +165,90 @@ impl Node {
             if device == own {
                 return Err(failed("that is this very device"));
             }
-            let key = keys.entity.as_ref().ok_or_else(|| {
-                failed(
-                    "this device does not hold its entity's key; revoke devices on the \
-                        entity's first device",
-                )
-            })?;
-            let certifier = Certifier::entity(trust.realm.id(), key);
             let realm = trust.realm.clone();
+            let steward = trust.steward.clone();
+            let certifier =
+                certifier(realm.id(), keys, steward.as_ref(), now).ok_or_else(|| {
+                    failed(
+                        "this device neither holds its entity's key nor is a steward; revoke \
+                            devices on the entity's first device",
+                    )
+                })?;
+            trust.stewards.retain(|steward| steward.device != device);
             let list = trust.revocations.revoke_device(&certifier, &realm, now, device);
             list.map_err(|error: RevocationError| failed(error))
         })?;
         self.0.revocations_changed(&list.encode());
         Ok(())
+    }
+
+    /// Makes another device of our entity a steward, which may then invite and revoke devices too.
+    /// It hears of it over its next link.
+    ///
+    /// # Errors
+    /// No such device, it was revoked, or this one does not hold the entity's key.
+    pub async fn appoint_steward(&self, label: &str) -> Result<(), ControlError> {
+        let label = parse_label(label)?;
+        let (now, own) = (self.0.clock.wall(), self.0.tls.device());
+        let device = self.0.home.change(|trust, keys| {
+            let device = trust.roster.device(&label).map(|held| held.device);
+            let device = device.ok_or_else(|| unknown("device", &label))?;
+            let key = keys.entity.as_ref().ok_or_else(|| {
+                failed(
+                    "this device does not hold its entity's key; appoint stewards on the \
+                        entity's first device",
+                )
+            })?;
+            if device == own {
+                return Err(failed("this very device holds the entity's key"));
+            }
+            if trust.revocations.is_device_revoked(key.entity_id(), device) {
+                return Err(failed("that device was revoked"));
+            }
+            trust.stewards.retain(|steward| steward.device != device);
+            if trust.stewards.len() >= STEWARDS_MAX {
+                return Err(failed(format!("an entity has at most {STEWARDS_MAX} stewards")));
+            }
+            let certifier = Certifier::entity(trust.realm.id(), key);
+            trust.stewards.push(certifier.appoint(now, device));
+            Ok(device)
+        })?;
+        self.0.send_appointment(&self.0.peer(device));
+        Ok(())
+    }
+
+    /// The entity's key as text, to be kept offline.
+    ///
+    /// # Errors
+    /// This device does not hold it.
+    pub fn entity_backup(&self) -> Result<String, ControlError> {
+        let home = &self.0.home;
+        let keys = home.keys();
+        let Some(entity) = &keys.entity else {
+            return Err(failed(
+                "this device does not hold its entity's key; back up on the entity's first device",
+            ));
+        };
+        Ok(format!(
+            "# The key of {}. Whoever has it can be that entity: keep it offline.\nentity {}\n",
+            home.entity_name(),
+            &*entity.to_text(),
+        ))
+    }
+
+    /// Makes this device hold its entity's key again, from a backup.
+    ///
+    /// # Errors
+    /// The backup is damaged or of another entity.
+    pub fn entity_restore(&self, backup: &str) -> Result<(), ControlError> {
+        let home = &self.0.home;
+        let entity = backup_key(backup, "entity", "cloak device backup")?;
+        if entity.entity_id() != home.entity() {
+            return Err(failed("the backup is of another entity"));
+        }
+        let mut keys = Keys::clone(&home.keys());
+        keys.entity = Some(entity);
+        home.set_keys(keys).map_err(failed)
     }
 
     /// The realm's keys and record as text, to be kept offline.
@@ -243,16 +318,18 @@ impl Node {
 
 /// The authority's and the recovery key of a backup.
 fn parse_backup(text: &str) -> Result<(SecretKey, SecretKey), ControlError> {
-    let key = |what: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
-        line.and_then(|key| key.trim().parse::<SecretKey>().ok()).ok_or_else(|| {
-            failed(format!(
-                "the backup has no readable {what} key; give the whole text that \
-                            `cloak realm backup` printed"
-            ))
-        })
-    };
+    let key = |what| backup_key(text, what, "cloak realm backup");
     Ok((key("authority")?, key("recovery")?))
+}
+
+/// One key of a backup that `command` made.
+fn backup_key(text: &str, what: &str, command: &str) -> Result<SecretKey, ControlError> {
+    let line = text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
+    line.and_then(|key| key.trim().parse::<SecretKey>().ok()).ok_or_else(|| {
+        failed(format!(
+            "the backup has no readable {what} key; give the whole text that `{command}` gave"
+        ))
+    })
 }
 
 fn parse_label(text: &str) -> Result<Label, ControlError> {

@@ -88,6 +88,7 @@ impl Shared {
         self.adopt_authority(&credentials);
         self.note_name(&credentials);
         self.enrol(&credentials);
+        self.note_sibling(&credentials);
         let peer = self.admit_peer(device)?;
         let names = (shown.device_name().to_string(), shown.entity_name.to_string());
         peer.identify(names.0, names.1, shown.entity);
@@ -144,6 +145,25 @@ impl Shared {
         let now = self.clock.wall();
         let noted = self.home.change(|trust, _| {
             trust.roster.note_member(now, membership, &trust.revocations);
+            Ok::<_, StoreError>(())
+        });
+        self.storage_result(&noted);
+    }
+
+    /// Enters a device of our own entity that another one admitted: a steward can revoke it.
+    fn note_sibling(&self, credentials: &Credentials) {
+        let certificate = &credentials.device().certificate;
+        let known = {
+            let trust = self.home.trust();
+            let known = trust.roster.device(&certificate.label);
+            known.is_some_and(|known| known.device == certificate.device)
+        };
+        if known || certificate.entity != self.home.entity() {
+            return;
+        }
+        let now = self.clock.wall();
+        let noted = self.home.change(|trust, _| {
+            trust.roster.note_device(now, certificate, &trust.revocations);
             Ok::<_, StoreError>(())
         });
         self.storage_result(&noted);

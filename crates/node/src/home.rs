@@ -257,6 +257,10 @@ impl Home {
         self.trust().credentials.membership().expires()
     }
 
+    pub(crate) fn certificate_expires(&self) -> UnixTime {
+        self.trust().credentials.device().expires()
+    }
+
     pub(crate) fn keys(&self) -> Arc<Keys> {
         Arc::clone(&read(&self.keys))
     }
@@ -401,9 +405,10 @@ impl Home {
     }
 
     /// Takes over renewed credentials.
-    pub(crate) fn adopt(&self, credentials: Credentials) -> Result<(), StoreError> {
+    pub(crate) fn adopt(&self, credentials: Credentials, now: UnixTime) -> Result<(), StoreError> {
         self.change(|trust, _| {
             trust.credentials = credentials;
+            trust.note_own(now);
             Ok(())
         })
     }

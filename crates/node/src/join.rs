@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use cloak_base::{Incarnation, Rng};
 use cloak_identity::{
-    Certifier, GrantError, Invitation, InvitationError, InvitationKind, Issuer, Joined, Label,
-    RedeemRequest, Redemption, RedemptionError, Registrar, RosterError, SecretKey, TextError,
-    Transcript, TransportEnd,
+    GrantError, Invitation, InvitationError, InvitationKind, Issuer, Joined, Label, RedeemRequest,
+    Redemption, RedemptionError, Registrar, RosterError, SecretKey, TextError, Transcript,
+    TransportEnd,
 };
 use cloak_transport::{
     Clock, Connection, Dialler, HANDSHAKE_TIMEOUT, RACE_STAGGER, SocketOptions, SystemClock, Tls,
@@ -19,6 +19,7 @@ use cloak_transport::{
 };
 use cloak_wire::{Code, Frame, Hello, Nonce, PeerFrame, Purpose, Serials, VERSION};
 
+use crate::certificates::certifier;
 use crate::hello::{flush, receive};
 use crate::home::{Home, HomeError, Vacancy, label};
 use crate::keys::Keys;
@@ -256,11 +257,12 @@ fn grant(
     request: &RedeemRequest,
     transcript: &Transcript,
 ) -> Result<cloak_identity::Grant, RefusedGrant> {
-    let Trust { realm, credentials, delegation, revocations, roster, invitations } = trust;
+    let Trust { realm, credentials, delegation, steward, revocations, roster, invitations, .. } =
+        trust;
     let registrar = delegation
         .as_ref()
         .and_then(|delegation| Registrar::new(realm, &keys.device, delegation, now).ok());
-    let certifier = keys.entity.as_ref().map(|entity| Certifier::entity(realm.id(), entity));
+    let certifier = certifier(realm.id(), keys, steward.as_ref(), now);
     let mut issuer = Issuer {
         realm,
         registrar,

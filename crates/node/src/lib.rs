@@ -8,6 +8,7 @@
 mod accept;
 mod admin;
 mod api;
+mod certificates;
 mod config;
 mod directory;
 mod discovery;

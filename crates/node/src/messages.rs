@@ -51,6 +51,14 @@ impl Shared {
                 }));
             }
             PeerFrame::Renewed { membership } => self.renewed(&membership),
+            PeerFrame::Certify { certificate } => {
+                return Ok(Some(match self.certify(peer, &certificate) {
+                    Ok(certificate) => PeerFrame::Certified { certificate: certificate.into() },
+                    Err(code) => PeerFrame::Refused { code },
+                }));
+            }
+            PeerFrame::Certified { certificate } => self.certified(&certificate),
+            PeerFrame::Appoint { certificate } => self.appointed(&certificate)?,
             PeerFrame::Refused { code } => tracing::debug!(%code, "a request was refused"),
             PeerFrame::Redeem { .. } | PeerFrame::Redeemed { .. } => return Err(Code::Violation),
             // The channel answers these itself.

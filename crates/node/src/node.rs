@@ -169,6 +169,7 @@ impl Node {
             memory_held: shared.ledger.held(),
             memory_max: shared.ledger.max(),
             membership_expires: shared.home.membership_expires().to_string(),
+            certificate_expires: shared.home.certificate_expires().to_string(),
             uptime_ms: u64::try_from(shared.clock.now().since(shared.started_at).as_millis())
                 .unwrap_or(u64::MAX),
             warnings: lock(&shared.warnings).values().cloned().collect(),

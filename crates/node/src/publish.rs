@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cloak_identity::{BindingError, DeviceRecord, Registrar, RevocationList, Signed};
+use cloak_identity::{
+    BindingError, DeviceRecord, MembershipChain, Registrar, RevocationList, Signed,
+};
 use cloak_wire::{Code, PeerFrame, Serials};
 
 use crate::directory::{Learning, verify};
@@ -217,11 +219,22 @@ impl Shared {
 
     /// As a registrar, gives a linked peer a longer membership.
     pub(crate) fn renew(&self, peer: &Peer, membership: &[u8]) -> Result<Vec<u8>, Code> {
-        let present =
-            cloak_identity::MembershipChain::decode(membership).map_err(|_| Code::Malformed)?;
+        let present = MembershipChain::decode(membership).map_err(|_| Code::Malformed)?;
         if peer.entity() != Some(present.membership.entity) {
             return Err(Code::Unauthenticated);
         }
+        self.prolong(&present)
+    }
+
+    /// As a registrar, gives ourselves a longer membership: there may be no other registrar.
+    pub(crate) fn renew_own(self: &Arc<Self>) {
+        let present = self.home.trust().credentials.membership().clone();
+        if let Ok(membership) = self.prolong(&present) {
+            self.renewed(&membership);
+        }
+    }
+
+    fn prolong(&self, present: &MembershipChain) -> Result<Vec<u8>, Code> {
         let now = self.clock.wall();
         let renewed = self.home.change(|trust, keys| {
             let delegation = trust.delegation.clone().ok_or(RenewError::NotARegistrar)?;
@@ -229,7 +242,7 @@ impl Shared {
             let registrar = Registrar::new(&realm, &keys.device, &delegation, now)
                 .map_err(|_| RenewError::NotARegistrar)?;
             registrar
-                .renew(now, &present, &mut trust.roster, &trust.revocations)
+                .renew(now, present, &mut trust.roster, &trust.revocations)
                 .map_err(|_| RenewError::Refused)
         });
         match renewed {
@@ -241,7 +254,7 @@ impl Shared {
 
     /// Takes a renewed membership of ours over.
     pub(crate) fn renewed(self: &Arc<Self>, membership: &[u8]) {
-        let Ok(chain) = cloak_identity::MembershipChain::decode(membership) else { return };
+        let Ok(chain) = MembershipChain::decode(membership) else { return };
         let now = self.clock.wall();
         let renewed = {
             let trust = self.home.trust();
@@ -251,7 +264,7 @@ impl Shared {
         if credentials.membership().expires() <= self.home.membership_expires() {
             return;
         }
-        let adopted = self.home.adopt(credentials);
+        let adopted = self.home.adopt(credentials, now);
         self.storage_result(&adopted);
         self.publish();
     }

@@ -238,6 +238,7 @@ impl Shared {
     /// A peer's channel is up: it is asked whether it can reach us.
     pub(crate) fn linked(self: &Arc<Self>, peer: &Arc<Peer>, hello: &Hello) {
         self.confirm_locators(peer, hello.observed);
+        self.send_appointment(peer);
     }
 
     /// Tells a peer's sessions when its gateway is another run than the one they know.

@@ -2,8 +2,8 @@
 
 use cloak_base::UnixTime;
 use cloak_identity::{
-    Credentials, Delegation, Invitations, NameHolders, Realm, RevocationList, RevocationLists,
-    Roster, Signed,
+    Credentials, Delegation, Invitations, NameHolders, Realm, Record, RevocationList,
+    RevocationLists, Roster, Signed, StewardCertificate,
 };
 
 use crate::store::{Store, StoreError};
@@ -15,6 +15,10 @@ pub(crate) struct Trust {
     pub(crate) credentials: Credentials,
     /// Makes this device a registrar.
     pub(crate) delegation: Option<Signed<Delegation>>,
+    /// Makes this device a steward of its entity.
+    pub(crate) steward: Option<Signed<StewardCertificate>>,
+    /// The stewards that this device appointed, at most [`STEWARDS_MAX`](cloak_identity::STEWARDS_MAX).
+    pub(crate) stewards: Vec<Signed<StewardCertificate>>,
     pub(crate) revocations: RevocationLists,
     pub(crate) roster: Roster,
     pub(crate) invitations: Invitations,
@@ -26,6 +30,8 @@ impl Trust {
             realm,
             credentials,
             delegation: None,
+            steward: None,
+            stewards: Vec::new(),
             revocations: RevocationLists::default(),
             roster: Roster::default(),
             invitations: Invitations::default(),
@@ -57,7 +63,12 @@ impl Trust {
         let lists: Vec<_> = self.revocations.iter().collect();
         let lists = minicbor::to_vec(&lists).expect("invariant: encoding into memory cannot fail");
         let delegation = self.delegation.as_ref().map(Signed::encode).unwrap_or_default();
+        let steward = self.steward.as_ref().map(Signed::encode).unwrap_or_default();
+        let stewards =
+            minicbor::to_vec(&self.stewards).expect("invariant: encoding into memory cannot fail");
         store.put(&[
+            ("steward", &steward),
+            ("stewards", &stewards),
             ("realm", &self.realm.encode()),
             ("credentials", &self.credentials.encode()),
             ("delegation", &delegation),
@@ -76,14 +87,15 @@ impl Trust {
         };
         let (delegation, roster) = (get("delegation")?, get("roster")?);
         let (lists, invitations) = (get("revocations")?, get("invitations")?);
-        let names = get("names")?;
+        let (names, steward, stewards) = (get("names")?, get("steward")?, get("stewards")?);
         let read = || {
             let realm = Realm::decode(&realm).ok()?;
             let mut trust = Self::new(realm, Credentials::decode(&credentials).ok()?);
-            trust.delegation = match delegation.unwrap_or_default() {
-                none if none.is_empty() => None,
-                bytes => Some(Signed::decode(&bytes).ok()?),
-            };
+            trust.delegation = certificate(delegation)?;
+            trust.steward = certificate(steward)?;
+            if let Some(stewards) = stewards {
+                trust.stewards = minicbor::decode(&stewards).ok()?;
+            }
             trust.roster = Roster::decode(&roster?).ok()?;
             trust.invitations = Invitations::decode(&invitations?).ok()?;
             for list in minicbor::decode::<Vec<RevocationList>>(&lists?).ok()? {
@@ -97,6 +109,15 @@ impl Trust {
             Some(trust)
         };
         Ok(read())
+    }
+}
+
+/// A certificate of the store, where nothing and an empty value stand for none; `None` when it is
+/// damaged.
+fn certificate<T: Record>(stored: Option<Vec<u8>>) -> Option<Option<Signed<T>>> {
+    match stored.unwrap_or_default() {
+        none if none.is_empty() => Some(None),
+        bytes => Some(Some(Signed::decode(&bytes).ok()?)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cloak_wire::PeerFrame;
 
+use crate::certificates::EXPIRY_WARNING;
 use crate::peer::PeerCommand;
 use crate::registry::Command;
 use crate::shared::Shared;
@@ -20,8 +21,6 @@ const RELIEVE_EVERY: Duration = Duration::from_millis(250);
 const SHED_MAX: usize = 256;
 /// Less free space than this on the home's disk is worth a warning: the store grows by pages of its own.
 const DISK_LOW: u64 = 4 << 20;
-/// A membership that ends this soon is worth a warning.
-const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut published = shared.clock.now();
@@ -39,6 +38,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let saver = Arc::clone(&shared);
         shared.tasks.spawn_blocking(move || saver.save_directory());
         shared.renew_membership();
+        shared.renew_certificates();
         shared.dismiss_revoked();
         shared.reauthorise_all();
         shared.check_disk();
@@ -90,7 +90,7 @@ impl Shared {
 
     /// From half of our membership's life on, asks linked peers for a longer one; says so when it
     /// comes to its end.
-    fn renew_membership(&self) {
+    fn renew_membership(self: &Arc<Self>) {
         let wall = self.clock.wall();
         let left = self.home.membership_expires().since(wall);
         self.warn(
@@ -103,6 +103,7 @@ impl Shared {
             }),
         );
         let Some(membership) = self.home.membership_to_renew(wall) else { return };
+        self.renew_own();
         for peer in self.all_peers().into_iter().filter(|peer| peer.is_linked()) {
             let frame = PeerFrame::Renew { membership: membership.clone().into() };
             peer.tell(PeerCommand::Send(frame));

@@ -174,6 +174,9 @@ pub struct Status {
     pub memory_max: u64,
     /// When our membership expires.
     pub membership_expires: String,
+    /// When this device's certificate expires.
+    #[serde(default)]
+    pub certificate_expires: String,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
     /// What an operator should look at, in sentences.

@@ -139,4 +139,10 @@ frames! {
     0x3a Peer(P::Refused { code }) => (code,), peer(|(code,)| P::Refused { code });
     0x3b Peer(P::Probe { number }) => (number,), peer(|(number,)| P::Probe { number });
     0x3c Peer(P::Alive { number }) => (number,), peer(|(number,)| P::Alive { number });
+    0x3d Peer(P::Certify { certificate }) => (certificate,),
+        peer(|(certificate,)| P::Certify { certificate });
+    0x3e Peer(P::Certified { certificate }) => (certificate,),
+        peer(|(certificate,)| P::Certified { certificate });
+    0x3f Peer(P::Appoint { certificate }) => (certificate,),
+        peer(|(certificate,)| P::Appoint { certificate });
 }

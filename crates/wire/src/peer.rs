@@ -46,6 +46,21 @@ pub enum PeerFrame {
         /// As `identity` encodes it.
         membership: ByteVec,
     },
+    /// Asks the holder of our entity's key, or a steward, for a device certificate that lasts longer.
+    Certify {
+        /// The present certificate, as `identity` encodes it.
+        certificate: ByteVec,
+    },
+    /// The renewed device certificate.
+    Certified {
+        /// As `identity` encodes it.
+        certificate: ByteVec,
+    },
+    /// The receiver is a steward of the entity that both belong to.
+    Appoint {
+        /// The steward certificate, as `identity` encodes it.
+        certificate: ByteVec,
+    },
     /// Asks for an invitation to be redeemed; only on a connection with `Purpose::Join`.
     Redeem {
         /// As `identity` encodes it.

@@ -29,6 +29,8 @@ pub(super) fn is_passed_on(message: &PeerFrame) -> bool {
             | PeerFrame::Revocations { .. }
             | PeerFrame::FetchRevocations(_)
             | PeerFrame::Renew { .. }
+            | PeerFrame::Certify { .. }
+            | PeerFrame::Appoint { .. }
             | PeerFrame::DialBack { .. }
             | PeerFrame::Nudge { .. }
     )

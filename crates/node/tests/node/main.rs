@@ -6,6 +6,7 @@
     reason = "tests wait on real deadlines, and end with their runtime"
 )]
 
+mod devices;
 mod flight;
 mod half_open;
 mod realm;

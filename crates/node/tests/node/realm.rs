@@ -106,6 +106,17 @@ pub async fn join_with(
     start_with(dir, home, clock, config).await
 }
 
+/// A further device of the inviter's entity.
+pub async fn join_device(inviter: &Node, label: &str, clock: Arc<dyn Clock>) -> Member {
+    let ttl = Duration::from_secs(60);
+    let request = InviteRequest { kind: InviteKind::Device, name: None, ttl };
+    let invitation = inviter.invite(request).await.unwrap().invitation;
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let home = Home::join(&home, &invitation, None, label, &SystemClock).await.unwrap();
+    start(dir, home, clock).await
+}
+
 /// Waits until `condition` gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
