@@ -121,6 +121,7 @@ fn json_has_the_documented_fields() {
         "memory_held",
         "memory_max",
         "membership_expires",
+        "certificate_expires",
         "uptime_ms",
         "warnings",
     ] {

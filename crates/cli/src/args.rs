@@ -175,11 +175,30 @@ pub(crate) enum DeviceCommand {
     Invite(Ttl),
     /// List the devices of this entity
     List,
+    /// Make a device a steward: it may then invite and revoke devices of this entity too
+    Steward {
+        /// The device's label, for example laptop
+        label: String,
+    },
+    /// Export the entity's key, to be kept offline
+    Backup(Backup),
+    /// Restore the entity's key on this device from a backup on stdin
+    Restore,
     /// Revoke a device: its links and sessions end
     Revoke {
         /// The device's label, for example laptop
         label: String,
     },
+}
+
+/// `cloak device backup`
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// New file to write, readable by its owner only; otherwise stdout, where that is no terminal
+    pub(crate) file: Option<PathBuf>,
+    /// Print the secret even to a terminal
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) show: bool,
 }
 
 /// `cloak member`
@@ -355,6 +374,11 @@ mod tests {
             "device invite --ttl 2h",
             "device list",
             "device revoke laptop",
+            "device steward laptop",
+            "device backup",
+            "device backup key.txt",
+            "device backup --show",
+            "device restore",
             "member list",
             "member revoke bob",
             "realm backup",

@@ -1,12 +1,14 @@
 //! Commands that ask the running gateway of the home, and show what it says.
 
-use std::io::Read;
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::anyhow;
 use cloak_gateway::control::message::{
-    GatewayStatus, Invitation, InvitationKind, Invite as InviteRequest, Named, RealmBackup,
-    Reloaded, ServiceName, SessionId, path,
+    EntityBackup, GatewayStatus, Invitation, InvitationKind, Invite as InviteRequest, Named,
+    RealmBackup, Reloaded, ServiceName, SessionId, path,
 };
 use cloak_gateway::control::{Answer, Client, ClientError};
 use cloak_node::{Home, ResolveStep};
@@ -14,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::{
-    DeviceCommand, Invite, MemberCommand, NameAndPort, RealmCommand, SessionsCommand,
+    Backup, DeviceCommand, Invite, MemberCommand, NameAndPort, RealmCommand, SessionsCommand,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::print;
@@ -88,11 +90,45 @@ impl Asker {
             DeviceCommand::List => {
                 self.show(path::DEVICES, |rows: &Vec<_>| show::members(rows)).await
             }
+            DeviceCommand::Steward { label } => {
+                let done = format!("device {label} is a steward, from its next link on\n");
+                self.act(path::DEVICE_STEWARD, &Named { name: label }, done).await
+            }
+            DeviceCommand::Backup(asked) => self.backup_entity(asked).await,
+            DeviceCommand::Restore => {
+                let backup = EntityBackup { backup: stdin_text()? };
+                let done = "this device holds the entity's key again\n".to_owned();
+                self.act(path::DEVICE_RESTORE, &backup, done).await
+            }
             DeviceCommand::Revoke { label } => {
                 let done = format!("device {label} is revoked\n");
                 self.act(path::DEVICE_REVOKE, &Named { name: label }, done).await
             }
         }
+    }
+
+    /// The secret goes into a file of its own or down a pipe, never onto a screen unasked.
+    async fn backup_entity(&self, asked: Backup) -> Result<(), Failure> {
+        if asked.file.is_none() && !asked.show && std::io::stdout().is_terminal() {
+            let why = "this would print a secret to the terminal: name a file, or add --show";
+            return Err(Failure::new(Exit::Usage, anyhow!(why)));
+        }
+        let answer = self.client.post(path::DEVICE_BACKUP, &()).await?;
+        let Some(file) = asked.file else {
+            return self.print(&answer, |backup: &EntityBackup| backup.backup.clone());
+        };
+        let EntityBackup { backup } = answer.read()?;
+        let mut options = OpenOptions::new();
+        let written = options.write(true).create_new(true).mode(0o600).open(&file);
+        written
+            .and_then(|mut written| {
+                written.write_all(backup.as_bytes())?;
+                written.sync_all()
+            })
+            .map_err(|error| {
+                let why = anyhow!("the backup cannot be written to {}: {error}", file.display());
+                Failure::new(Exit::Failed, why)
+            })
     }
 
     pub(crate) async fn member(&self, command: MemberCommand) -> Result<(), Failure> {

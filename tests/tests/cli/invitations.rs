@@ -161,6 +161,38 @@ fn a_name_is_the_best_device_of_its_entity() {
 }
 
 #[test]
+fn a_steward_and_a_restored_key_let_another_device_invite() {
+    let realm = Realm::new();
+    let alice = realm.found("alice").up(&Up::default());
+    let invitation = last_line(&alice.run(&["device", "invite"]).success());
+    let second = realm.empty("alice2");
+    let _ = join(&second, &invitation, &["--device", "two"]).success();
+    let two = second.up(&Up::default());
+    assert_one_clear_sentence(&two.run(&["device", "invite"]));
+    assert_one_clear_sentence(&two.run(&["device", "backup"]));
+    wait_until("both devices are linked", Duration::from_secs(10), || {
+        cloak_tests::pair::linked(&alice)
+    });
+    let _ = alice.run(&["device", "steward", "two"]).success();
+    wait_until("the steward may invite", Duration::from_secs(10), || {
+        two.run(&["device", "invite"]).code == Some(0)
+    });
+    assert_one_clear_sentence(&two.run(&["device", "backup"]));
+
+    let key = alice.directory().join("key.txt");
+    let path = key.to_str().unwrap();
+    let said = alice.run(&["device", "backup", path]).success();
+    assert_eq!(said.text(), "");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&key.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert_one_clear_sentence(&alice.run(&["device", "backup", path]));
+    let text = std::fs::read_to_string(&key).unwrap();
+    assert_eq!(alice.run(&["device", "backup"]).success().text(), text, "down a pipe");
+    let _ = two.run_with(&["device", "restore"], text.as_bytes()).success();
+    assert_eq!(two.run(&["device", "backup"]).success().text(), text);
+}
+
+#[test]
 fn a_revocation_ends_running_sessions() {
     let site = Site::start();
     let mut stream = client::socks5(site.alice.proxy(), "bob.cloak", port::ECHO).unwrap();

@@ -21,6 +21,7 @@ pub(crate) fn status(status: &GatewayStatus) -> String {
         ("overlay listener", node.overlay_listen.join(" ")),
         ("memory", format!("{} of {}", bytes(node.memory_held), bytes(node.memory_max))),
         ("membership until", node.membership_expires.clone()),
+        ("certificate until", node.certificate_expires.clone()),
         ("device", node.device.clone()),
         ("entity", node.entity.clone()),
         ("realm", node.realm.clone()),

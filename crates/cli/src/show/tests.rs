@@ -79,6 +79,7 @@ fn status() -> GatewayStatus {
             memory_held: 70_000,
             memory_max: 512 << 20,
             membership_expires: "2027-11-22T12:00:00Z".to_owned(),
+            certificate_expires: "2027-11-23T12:00:00Z".to_owned(),
             uptime_ms: 7_500_000,
             warnings: vec!["the disk is full; suspended sessions stay in memory".to_owned()],
         },
@@ -204,7 +205,7 @@ fn json_fields_are_the_documented_ones() {
     );
     assert_eq!(
         fields(serde_json::to_value(status()).unwrap()),
-        "device entity home locators membership_expires memory_held memory_max name overlay \
+        "certificate_expires device entity home locators membership_expires memory_held memory_max name overlay \
          overlay_listen peers_known peers_linked pid proxy_listen realm services sessions_live \
          sessions_suspended uptime_ms version warnings",
     );

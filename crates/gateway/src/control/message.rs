@@ -40,6 +40,12 @@ pub mod path {
     pub const MEMBER_REVOKE: &str = "/v1/members/revoke";
     /// POST [`super::Named`]: `cloak device revoke`.
     pub const DEVICE_REVOKE: &str = "/v1/devices/revoke";
+    /// POST [`super::Named`]: `cloak device steward`.
+    pub const DEVICE_STEWARD: &str = "/v1/devices/steward";
+    /// POST: `cloak device backup`.
+    pub const DEVICE_BACKUP: &str = "/v1/devices/backup";
+    /// POST [`super::EntityBackup`]: `cloak device restore`.
+    pub const DEVICE_RESTORE: &str = "/v1/devices/restore";
     /// POST: `cloak realm backup`.
     pub const REALM_BACKUP: &str = "/v1/realm/backup";
     /// POST [`super::RealmBackup`]: `cloak realm restore`.
@@ -121,6 +127,14 @@ pub struct Invitation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RealmBackup {
+    /// The text.
+    pub backup: String,
+}
+
+/// The text that restores an entity's key; a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntityBackup {
     /// The text.
     pub backup: String,
 }

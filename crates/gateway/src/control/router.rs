@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::message::{
-    Invitation, InvitationKind, Invite, Named, REQUEST_BYTES_MAX, RealmBackup, Refusal,
-    ServiceName, SessionId, Stopping, path,
+    EntityBackup, Invitation, InvitationKind, Invite, Named, REQUEST_BYTES_MAX, RealmBackup,
+    Refusal, ServiceName, SessionId, Stopping, path,
 };
 use super::{Control, guard};
 
@@ -135,6 +135,17 @@ where
             let named: Named = read(body).await?;
             node.revoke_device(&named.name).await?;
             to_json(&named)
+        }
+        path::DEVICE_STEWARD => {
+            let named: Named = read(body).await?;
+            node.appoint_steward(&named.name).await?;
+            to_json(&named)
+        }
+        path::DEVICE_BACKUP => to_json(&EntityBackup { backup: node.entity_backup()? }),
+        path::DEVICE_RESTORE => {
+            let EntityBackup { backup } = read(body).await?;
+            node.entity_restore(&backup)?;
+            to_json(&serde_json::json!({}))
         }
         path::REALM_BACKUP => to_json(&RealmBackup { backup: node.realm_backup()? }),
         path::REALM_RESTORE => {
