@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) spilled: AtomicU64,
     /// What an operator should know, at most one sentence per kind.
     pub(crate) warnings: Mutex<std::collections::BTreeMap<&'static str, String>>,
-    tombstones: Mutex<Tombstones<(DeviceId, SessionId)>>,
+    tombstones: Mutex<Tombstones<DeviceId>>,
     lanes: AtomicU64,
     rng: Mutex<Rng>,
 }
@@ -222,12 +222,12 @@ impl Shared {
 
     /// Remembers how a session ended, for peers that ask later.
     pub(crate) fn bury(&self, now: Instant, peer: DeviceId, id: SessionId, end: Tombstone) {
-        lock(&self.tombstones).insert(now, (peer, id), end);
+        lock(&self.tombstones).insert(now, peer, id, end);
     }
 
     /// The answer to a `Resume` of a session that is not here.
     pub(crate) fn epitaph(&self, now: Instant, peer: DeviceId, id: SessionId) -> SessionFrame {
-        lock(&self.tombstones).answer(now, &(peer, id), id)
+        lock(&self.tombstones).answer(now, &peer, id)
     }
 
     /// Asks the services whether the peer may have this session, now.

@@ -215,9 +215,9 @@ impl World {
                 self.schedule(self.now + delay, Happening::Unspill(side));
             }
             Event::Ended(_) => {
-                let tombstone = self.session(side).tombstone();
+                let (id, tombstone) = (self.id, self.session(side).tombstone());
                 let side = &mut self.sides[side];
-                side.tombstones.insert(now, device(1 - side.app.side), tombstone);
+                side.tombstones.insert(now, device(1 - side.app.side), id, tombstone);
                 side.wants = false;
             }
         }
@@ -330,7 +330,7 @@ impl World {
     fn route(&mut self, lane: LaneId, side: usize, frame: SessionFrame) {
         let now = self.local(side);
         let key = device(1 - side);
-        let tombstone = self.sides[side].tombstones.get(now, &key);
+        let tombstone = self.sides[side].tombstones.get(now, &key, self.id);
         let exists = self.sides[side].session.as_ref().is_some_and(|session| !session.is_ended());
         match frame {
             SessionFrame::Open(_) | SessionFrame::Resume(_) if exists => {
