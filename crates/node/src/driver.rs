@@ -413,6 +413,14 @@ impl Driver {
         moved
     }
 
+    fn log(&self, now: Instant, what: &'static str) {
+        let session = self.handle.id.fmt_short();
+        match self.handle.peer.may_log(now) {
+            true => tracing::info!(%session, "{what}"),
+            false => tracing::debug!(%session, "{what}"),
+        }
+    }
+
     fn event(&mut self, event: Event, now: Instant) {
         let peer = &self.handle.peer;
         match event {
@@ -440,12 +448,8 @@ impl Driver {
                     application.reset();
                 }
             }
-            Event::Suspended => {
-                tracing::info!(session = %self.handle.id.fmt_short(), "suspended");
-            }
-            Event::Resumed => {
-                tracing::info!(session = %self.handle.id.fmt_short(), "resumed");
-            }
+            Event::Suspended => self.log(now, "suspended"),
+            Event::Resumed => self.log(now, "resumed"),
             Event::Spill => {
                 if let Some(buffers) = self.session.take_buffers(now) {
                     self.spill.store(buffers);

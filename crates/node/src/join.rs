@@ -211,7 +211,7 @@ impl Shared {
             shared.home.change(|trust, keys| grant(trust, keys, now, &request, &transcript))
         });
         let mut grant = granted.await.map_err(|_| Code::ShuttingDown)?.map_err(|error| {
-            tracing::info!(%error, "an invitation was not redeemed");
+            tracing::debug!(%error, "an invitation was not redeemed");
             error.code()
         })?;
         tracing::info!(name = %grant.membership().membership.name.as_str(), "an invitation was redeemed");

@@ -26,6 +26,7 @@ use crate::lane::Lane;
 use crate::shared::Shared;
 use crate::sync::lock;
 use crate::view::PeerView;
+use allowance::Allowance;
 
 /// Most warm lanes kept per peer device.
 const IDLE_MAX: usize = 16;
@@ -66,6 +67,7 @@ pub(crate) struct Peer {
     device: DeviceId,
     shown: Mutex<Shown>,
     demand: Mutex<Demand>,
+    lines: Mutex<Allowance>,
     /// Lanes on which the peer's next session is awaited.
     parked: AtomicUsize,
     /// Cancelled when the peer may no longer be served, until it shows better certificates.
@@ -149,6 +151,7 @@ impl Peer {
                 last_error: None,
             }),
             demand: Mutex::default(),
+            lines: Mutex::new(Allowance::lines(shared.clock.now())),
             parked: AtomicUsize::new(0),
             dismissed: Mutex::new(shared.cancel.child_token()),
             wanted: Notify::new(),
@@ -160,6 +163,11 @@ impl Peer {
 
     pub(crate) fn device(&self) -> DeviceId {
         self.device
+    }
+
+    /// Whether one more thing that the peer can cause is worth a line of the log, not of debugging.
+    pub(crate) fn may_log(&self, now: Instant) -> bool {
+        lock(&self.lines).take(now)
     }
 
     /// The device's name, or a short id while no certificate was seen.

@@ -118,7 +118,7 @@ pub(super) async fn run(
         refused_until: now,
         rebound_at: Instant::ZERO,
         sweep_at: now + SWEEP_EVERY,
-        allowance: Allowance::new(now),
+        allowance: Allowance::gossip(now),
     };
     loop {
         task.provide();
@@ -397,7 +397,10 @@ impl Task {
 
     fn linked(&mut self, connection: Connection, hello: &Hello) {
         let now = self.now();
-        tracing::info!(peer = %self.peer.name(), "linked");
+        match self.peer.may_log(now) {
+            true => tracing::info!(peer = %self.peer.name(), "linked"),
+            false => tracing::debug!(peer = %self.peer.name(), "linked"),
+        }
         let mut channel = Channel::new(connection, now);
         for record in self.shared.directory.records() {
             channel.send(PeerFrame::Binding { record: record.into() });
