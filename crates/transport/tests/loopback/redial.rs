@@ -60,6 +60,26 @@ async fn the_wrong_device_and_a_closed_port_lose_the_race() {
     assert_eq!(lost.unwrap_err(), RaceError::AllFailed(failed));
 }
 
+/// More of them than may lead nowhere: what meets its device is not counted.
+#[tokio::test]
+async fn dials_that_meet_their_device_are_not_bounded() {
+    let (listener, addr) = listen().await;
+    let (dialler, acceptor, options) = (dialler(1), tls(2), SocketOptions::default());
+    let accept = async || {
+        let (tcp, _) = listener.accept().await.unwrap();
+        Connection::accept(tcp, &acceptor, &options).await.unwrap()
+    };
+    for dial in 0..150 {
+        tokio::select! {
+            biased;
+            dialled = dialler.dial(addr, Some(acceptor.device())) => {
+                assert!(dialled.is_ok(), "{dial}: {dialled:?}");
+            }
+            () = async { loop { accept().await; } } => unreachable!("it serves for ever"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn redial_finds_a_listener_that_moved_to_another_port() {
     let (closed, closed_addr) = listen().await;
