@@ -9,6 +9,7 @@
 mod devices;
 mod flight;
 mod half_open;
+mod hostile;
 mod realm;
 mod sessions;
 mod sleep;

@@ -16,7 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 pub const ECHO: u16 = 7;
 /// Port of a service that admits nobody.
 pub const FORBIDDEN: u16 = 13;
-const PATIENCE: Duration = Duration::from_secs(20);
+/// What has not happened by then does not.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Echoes on [`ECHO`], refuses everything else.
 pub struct Echo;
