@@ -3,6 +3,8 @@
 
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/homes.rs"]
+mod homes;
 #[path = "cli/invitations.rs"]
 mod invitations;
 #[path = "cli/running.rs"]
