@@ -13,6 +13,7 @@ mod running;
 mod secrets;
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -219,6 +220,27 @@ fn the_demo_does_what_it_prints() {
     demo.signal(Signal::INT);
     let status = demo.wait(Duration::from_secs(5)).expect("Ctrl-C ends it");
     assert_eq!(status.code(), Some(0));
+}
+
+/// `Type=notify` of a systemd unit.
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let realm = Realm::new();
+    let home = realm.found("alice");
+    let path = realm.directory().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let heard = || {
+        let mut datagram = [0; 1024];
+        let length = socket.recv(&mut datagram).expect("a word within 5 s");
+        String::from_utf8(datagram[..length].to_vec()).unwrap()
+    };
+    let variable = ("NOTIFY_SOCKET".to_owned(), path.to_str().unwrap().to_owned());
+    let mut gateway = home.up(&Up { environment: vec![variable], ..Up::default() });
+    assert!(heard().lines().any(|line| line == "READY=1"));
+    let _ = gateway.run(&["status"]).success();
+    gateway.stop();
+    assert!(heard().lines().any(|line| line == "STOPPING=1"));
 }
 
 #[test]
