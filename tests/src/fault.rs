@@ -117,7 +117,16 @@ impl FaultProxy {
     /// When no loopback port is free.
     #[must_use]
     pub fn start() -> Self {
-        let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        Self::start_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Starts one on another address of this machine.
+    ///
+    /// # Panics
+    /// When no port of it is free.
+    #[must_use]
+    pub fn start_on(address: IpAddr) -> Self {
+        let bind = || TcpListener::bind((address, 0));
         let listener = runtime().block_on(bind()).expect("a free loopback port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared::new());

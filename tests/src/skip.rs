@@ -3,6 +3,7 @@
 //! A test says first what it needs. Where that is missing it prints the reason and returns; with
 //! `CI=true` it fails instead, so that a green run there means that everything was really run.
 
+use std::net::{Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -13,6 +14,8 @@ pub enum Need {
     Program(&'static str),
     /// Permission to make network namespaces and to write nft rules in them.
     NetworkNamespaces,
+    /// The loopback address `::1`.
+    Ipv6,
     /// Permission to mount a small tmpfs.
     Mounts,
     /// The superuser, to act as several users.
@@ -36,6 +39,9 @@ impl Need {
                 .find_map(Self::missing)
                 .or_else(|| refused("ip", &["netns", "exec", "cloak-none", "true"], "cannot open"))
                 .or_else(not_root),
+            Self::Ipv6 => TcpListener::bind((Ipv6Addr::LOCALHOST, 0))
+                .err()
+                .map(|error| format!("no IPv6: {error}")),
             Self::Mounts => Self::Program("mount").missing().or_else(not_root),
             Self::Root => not_root(),
             Self::Descriptors(count) => few_descriptors(count),

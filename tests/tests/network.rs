@@ -1,19 +1,23 @@
 //! What a gateway makes of the networks it is on: peers on the LAN, changes, address translators.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::Command;
 use std::time::Duration;
 
 use cloak_tests::client::{self, assert_echo};
 use cloak_tests::clock::{holds_for, now, wait_until};
+use cloak_tests::fault::FaultProxy;
 use cloak_tests::gateway::{Gateway, Up};
 use cloak_tests::need;
 use cloak_tests::netns::{Host, Net};
-use cloak_tests::origin::TcpOrigin;
-use cloak_tests::pair::{linked, open_sessions};
+use cloak_tests::origin::{HttpOrigin, TcpOrigin};
+use cloak_tests::pair::{Pair, linked, open_sessions};
+use cloak_tests::pattern::Sha256;
+use cloak_tests::process;
 use cloak_tests::realm::{Home, Realm};
 use cloak_tests::site::port;
-use cloak_tests::skip::Need;
+use cloak_tests::skip::{Need, program};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Several rounds of everything that is tried again and again: what has not happened by then does not.
@@ -118,6 +122,55 @@ fn changes_are_noticed_once_and_disturb_only_whom_they_concern() {
     settled(after + 1);
     assert_echo(&mut stream, b"moved");
     assert!(resumes() >= 1, "the lane with the old address was replaced");
+}
+
+/// From the application to the gateway, and from gateway to gateway.
+#[test]
+fn a_download_over_ipv6_survives_cuts() {
+    const LENGTH: u64 = 2_000_000;
+    const URL: &str = "http://bob.cloak/bytes/2000000?rate=1000000";
+    need!("curl", Need::Ipv6);
+    let realm = Realm::new();
+    let fault = || FaultProxy::start_on(Ipv6Addr::LOCALHOST.into());
+    let (to_alice, to_bob) = (fault(), fault());
+    let up = |proxy: &FaultProxy| {
+        Up { proxy: vec!["[::1]:0".to_owned()], ..Up::default() }
+            .listen("[::1]:0")
+            .advertise(proxy.address())
+    };
+    let origin = HttpOrigin::start();
+    let alice = realm.found("alice").up(&up(&to_alice));
+    to_alice.retarget(alice.overlay());
+    let services = up(&to_bob).expose(port::HTTP, origin.address());
+    let bob = realm.join(&alice, "bob").up(&services);
+    to_bob.retarget(bob.overlay());
+    let pair = Pair { alice, bob, to_alice, to_bob, realm };
+    pair.wait_linked();
+    let mut command = Command::new(program("curl").unwrap());
+    let proxy = format!("socks5h://{}", pair.alice.proxy());
+    command.args(["--silent", "--show-error", "--fail", "--max-time", "50", "--proxy", &proxy]);
+    command.arg(URL);
+    let downloaded = std::thread::scope(|scope| {
+        let curl = scope.spawn(|| process::run(command, b"", Duration::from_secs(60)).success());
+        for cut in 1..=3 {
+            let received = |gateway: &Gateway| {
+                let rows = open_sessions(gateway);
+                rows.first().map_or(0, |row| row["bytes_received"].as_u64().unwrap())
+            };
+            let before = received(&pair.alice);
+            wait_until("bytes arrive", SOON, || received(&pair.alice) > before);
+            pair.cut();
+            wait_until("it is resumed", SOON, || {
+                open_sessions(&pair.alice).iter().any(|row| row["resumes"].as_u64() >= Some(cut))
+            });
+        }
+        curl.join().unwrap()
+    });
+    let mut digest = Sha256::new();
+    digest.update(&downloaded.stdout);
+    assert_eq!(digest.finish(), HttpOrigin::sha256(LENGTH));
+    let shown = pair.alice.json(&["peers"]).to_string();
+    assert!(shown.contains("[::1]:") && !shown.contains("127.0.0.1"), "{shown}");
 }
 
 /// Carol is on the network; alice behind a translator; dave wants to reach her.
