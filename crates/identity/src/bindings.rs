@@ -108,8 +108,8 @@ impl Bindings {
         self.keep(Binding::verify_kept(record, realm, revocations, now)?, now)
     }
 
-    /// Drops what no longer counts: revoked, or its credentials are over. Returns the devices
-    /// concerned. To be called after revocations and authority changes, and now and then.
+    /// Drops what no longer counts: revoked, or its credentials are over; a clock that is behind
+    /// drops nothing. Returns the devices concerned. To be called after revocations and authority changes, and now and then.
     pub fn sweep(
         &mut self,
         realm: &Realm,
@@ -117,8 +117,9 @@ impl Bindings {
         now: UnixTime,
     ) -> Vec<DeviceId> {
         let counts = |device: DeviceId, binding: &Binding| {
-            let credentials = binding.record().credentials();
-            credentials.verify(realm, device, revocations, now).is_ok()
+            let (credentials, made) =
+                (binding.record().credentials(), binding.record().validity().issued);
+            credentials.verify(realm, device, revocations, now.max(made)).is_ok()
         };
         let dropped = self.records.extract_if(.., |device, held| !counts(*device, held));
         dropped.map(|(device, _)| device).collect()

@@ -18,6 +18,7 @@ use cloak_wire::{Code, LOCATORS_MAX};
 use crate::api::BoxFuture;
 use crate::home::Home;
 use crate::sync::{read, write};
+use crate::trust::Trust;
 use crate::view::NameView;
 
 /// The store's epoch is this far ahead of the last published one, so that a crash between two saves
@@ -96,6 +97,7 @@ impl Directory {
         let records = stored("bindings").unwrap_or_default();
         let records: Vec<minicbor::bytes::ByteVec> = minicbor::decode(&records).unwrap_or_default();
         let trust = home.trust();
+        let now = plausible(&trust, now);
         for record in records {
             // One that no longer counts is simply not known any more.
             let _ = bindings.restore(&record, &trust.realm, &trust.revocations, now);
@@ -179,6 +181,7 @@ impl Directory {
     /// Drops what no longer counts.
     pub(crate) fn sweep(&self, home: &Home, now: UnixTime) -> Vec<DeviceId> {
         let trust = home.trust();
+        let now = plausible(&trust, now);
         write(&self.state).bindings.sweep(&trust.realm, &trust.revocations, now)
     }
 
@@ -333,6 +336,12 @@ fn candidate(binding: &Binding, now: UnixTime) -> Candidate {
         epoch: record.epoch(),
         fresh: binding.is_fresh(now),
     }
+}
+
+/// When to judge what is kept of others. A clock by which our own certificates are over may be wrong:
+/// what counted in their last second is not forgotten for it.
+fn plausible(trust: &Trust, now: UnixTime) -> UnixTime {
+    now.min(trust.credentials.expires())
 }
 
 /// Whether a device's credentials count now.

@@ -116,6 +116,14 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether our own certificates count now: otherwise every peer refuses us.
+    pub(crate) fn own_standing(&self) -> Result<(), Code> {
+        let trust = self.home.trust();
+        let (device, now) = (self.tls.device(), self.clock.wall());
+        let shown = trust.credentials.verify(&trust.realm, device, &trust.revocations, now);
+        shown.map(drop).map_err(|error| code(&error))
+    }
+
     /// Remembers who holds a name by credentials that were verified: an older membership of that
     /// name, for another entity, counts no longer. True when that was news.
     pub(crate) fn note_name(&self, credentials: &Credentials) -> bool {

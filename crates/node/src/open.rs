@@ -48,6 +48,7 @@ async fn open_at(
     if device == shared.tls.device() {
         return open_here(shared, request.port).await;
     }
+    shared.own_standing()?;
     if !shared.ledger.admits_new_session() {
         return Err(Code::Busy);
     }

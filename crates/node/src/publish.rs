@@ -11,10 +11,12 @@ use cloak_wire::{Code, PeerFrame, Serials};
 use crate::directory::{Learning, verify};
 use crate::peer::{Peer, PeerCommand};
 use crate::shared::Shared;
-use crate::sync::read;
+use crate::sync::{lock, read};
 
 /// Revocation lists sent at a new link, at most.
 const LISTS_AT_LINK_MAX: usize = 64;
+/// Kind of the warning that we have no record.
+const RECORD_WARNING: &str = "record";
 
 impl Shared {
     /// Signs a new record of ourselves and passes it to every linked peer.
@@ -27,11 +29,16 @@ impl Shared {
             .as_ref()
             .err()
             .map(|error| format!("other devices cannot learn where this one is: {error}"));
-        self.warn("record", sentence);
+        self.warn(RECORD_WARNING, sentence);
         if let Ok(record) = made {
             self.unsaved.store(true, Ordering::Relaxed);
             self.gossip(&record, None);
         }
+    }
+
+    /// Whether our last record could not be made: our certificates do not count by the clock here.
+    pub(crate) fn is_unpublished(&self) -> bool {
+        lock(&self.warnings).contains_key(RECORD_WARNING)
     }
 
     /// Writes the known records to the store, if they changed. Blocks on the disk.

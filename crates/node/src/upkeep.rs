@@ -31,7 +31,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(EVERY) => {}
         }
         let now = shared.clock.now();
-        if now.since(published) >= REFRESH_EVERY {
+        // A clock that was wrong may have been set.
+        if now.since(published) >= REFRESH_EVERY || shared.is_unpublished() {
             published = now;
             shared.publish();
         }

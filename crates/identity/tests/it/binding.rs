@@ -179,6 +179,9 @@ fn the_store_restores_last_known_places() {
     let (realm, lists) = (&shelf.world.founding.realm, &shelf.world.revocations);
     shelf.bindings.restore(&bytes, realm, lists, NOW + DAY).unwrap();
     assert_eq!(shelf.bindings.len(), 1);
+    let behind = UnixTime(NOW.0 - 86_400);
+    shelf.bindings.restore(&bytes, realm, lists, behind).unwrap();
+    assert_eq!(shelf.bindings.sweep(realm, lists, behind), []);
     let after = shelf.bindings.restore(&bytes, realm, lists, NOW + DAY * 91);
     assert!(matches!(after, Err(BindingError::Credential(CredentialError::Expired { .. }))));
 }

@@ -13,3 +13,4 @@ mod hostile;
 mod realm;
 mod sessions;
 mod sleep;
+mod wrong_clock;
