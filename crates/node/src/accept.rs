@@ -45,7 +45,11 @@ async fn serve(shared: Arc<Shared>, accepted: Accepted) {
             let _half_open = (hello.purpose == Purpose::Join).then_some(half_open);
             dispatch(shared, connection, hello, nonce).await;
         }
-        Err(code) => tracing::debug!(%code, "refused a transport"),
+        Err(code) => {
+            tracing::debug!(%code, "refused a transport");
+            // What the peer has sent meanwhile is read first: a reset would overtake the code.
+            connection.close().await;
+        }
     }
 }
 
@@ -149,7 +153,8 @@ async fn drain(lane: &mut Lane) -> bool {
 
 async fn refuse(mut lane: Lane, code: Code) {
     tracing::debug!(%code, "closed a lane");
-    let _ = tokio::time::timeout(IDLE_TIMEOUT, lane.connection.send(&Frame::Close { code })).await;
+    lane.connection.queue(&Frame::Close { code });
+    lane.connection.close().await;
 }
 
 impl Shared {

@@ -50,7 +50,6 @@ impl Shared {
             && let Err(code) = self.check(connection.peer(), &hello)
         {
             connection.queue(&Frame::Close { code });
-            let _ = tokio::time::timeout_at(half_open.deadline(), flush(connection)).await;
             return Err(code);
         }
         let ours = self.hello(connection, hello.purpose.clone(), nonce);
