@@ -89,6 +89,7 @@ fn lane(
         local: shared.tls.device(),
         local_nonce,
         peer_nonce: Some(hello.nonce),
+        lent: None,
         unread: std::collections::VecDeque::new(),
         opener,
     }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Application, Backend, BoxFuture};
 use crate::lane::Lane;
-use crate::peer::PeerCommand;
+use crate::peer::Greeting;
 use crate::registry::{Command, SessionHandle};
 use crate::shared::Shared;
 use crate::spill::Spill;
@@ -293,7 +293,7 @@ impl Driver {
             let received = lane.connection.poll_recv(cx, &mut handler);
             if lane.peer_nonce != peer_nonce {
                 lane.peer_nonce = peer_nonce;
-                lane.peer.tell(PeerCommand::Greeted(Ok(())));
+                lane.greeted(Greeting::Verified);
             }
             let kept = behind.into_iter().try_for_each(|frame| lane.keep_unread(frame));
             let received = match (received, kept) {
@@ -307,11 +307,20 @@ impl Driver {
                     RecvError::Wire(error) => error.code(),
                     _ => Code::Closed,
                 };
-                self.drop_lane(id, code);
-                self.session.lane_down(now, id);
+                self.lane_failed(id, code, now);
             }
         }
         moved
+    }
+
+    /// A lane broke, or what came on it was wrong.
+    fn lane_failed(&mut self, id: LaneId, code: Code, now: Instant) {
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == id) {
+            let why = if code == Code::Closed { Code::PeerUnreachable } else { code };
+            lane.greeted(Greeting::Failed(why));
+        }
+        self.drop_lane(id, code);
+        self.session.lane_down(now, id);
     }
 
     /// Closes one lane, telling the other end why; the session goes on without it.
@@ -319,10 +328,6 @@ impl Driver {
         let Some(index) = self.lanes.iter().position(|lane| lane.id == id) else { return };
         let mut lane = self.lanes.swap_remove(index);
         tracing::debug!(session = %self.handle.id.fmt_short(), %code, "lane closed");
-        if lane.peer_nonce.is_none() {
-            let code = if code == Code::Closed { Code::PeerUnreachable } else { code };
-            lane.peer.tell(PeerCommand::Greeted(Err(code)));
-        }
         if code != Code::Closed {
             lane.connection.queue(&Frame::Close { code });
             let _ = lane.connection.poll_flush(&mut Context::from_waker(std::task::Waker::noop()));
@@ -515,8 +520,7 @@ impl Driver {
                 moved = true;
             }
             if let Poll::Ready(Err(_)) = connection.poll_flush(cx) {
-                self.drop_lane(id, Code::Closed);
-                self.session.lane_down(now, id);
+                self.lane_failed(id, Code::Closed, now);
                 moved = true;
             }
         }

@@ -13,7 +13,7 @@ use cloak_session::{LaneId, LaneUp};
 use cloak_transport::Connection;
 use cloak_wire::{Code, Nonce, SessionFrame};
 
-use crate::peer::Peer;
+use crate::peer::{Greeting, Lent, Peer};
 
 /// Frames behind an `Idle`, at most: an opener waits for its answer after the first few.
 const UNREAD_MAX: usize = 8;
@@ -32,6 +32,8 @@ pub(crate) struct Lane {
     pub(crate) local_nonce: Nonce,
     /// The other end's; none until its `Hello` has come, which is the first frame then.
     pub(crate) peer_nonce: Option<Nonce>,
+    /// The place of a dial of ours in the peer's count, until the peer's `Hello` has come.
+    pub(crate) lent: Option<Lent>,
     /// Frames that came behind the last session's `Idle`: they belong to the next one.
     pub(crate) unread: VecDeque<SessionFrame>,
     /// Whether we open sessions on it (we dialled it, or asked for it), or the other end does.
@@ -57,6 +59,13 @@ impl Lane {
             peer_nonce: self.peer_nonce,
             local: self.local,
             peer: self.connection.peer(),
+        }
+    }
+
+    /// Says how the greeting ended, where it had not.
+    pub(crate) fn greeted(&mut self, greeting: Greeting) {
+        if let Some(lent) = self.lent.take() {
+            lent.end(greeting);
         }
     }
 

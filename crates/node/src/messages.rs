@@ -100,6 +100,7 @@ impl Shared {
             local: self.tls.device(),
             local_nonce,
             peer_nonce: Some(hello.nonce),
+            lent: None,
             unread: std::collections::VecDeque::new(),
             opener: Opener::Peer,
         })

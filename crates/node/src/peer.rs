@@ -44,8 +44,8 @@ const INBOX_MAX: usize = 512;
 pub(crate) enum PeerCommand {
     /// A channel that the peer dialled.
     Channel(Box<Connection>, Box<Hello>),
-    /// What became of the `Hello`s on a lane that a session got before the peer's had come.
-    Greeted(Result<(), Code>),
+    /// What became of a lane that a session got before the peer's `Hello` had come.
+    Greeted(Greeting),
     /// To be sent over the channel, if there is one.
     Send(PeerFrame),
     /// Our addresses or routes changed.
@@ -68,6 +68,8 @@ pub(crate) struct Peer {
     shown: Mutex<Shown>,
     demand: Mutex<Demand>,
     lines: Mutex<Allowance>,
+    /// Lanes that sessions have before the peer's `Hello` has come on them.
+    lent: AtomicUsize,
     /// Lanes on which the peer's next session is awaited.
     parked: AtomicUsize,
     /// Cancelled when the peer may no longer be served, until it shows better certificates.
@@ -152,6 +154,7 @@ impl Peer {
             }),
             demand: Mutex::default(),
             lines: Mutex::new(Allowance::lines(shared.clock.now())),
+            lent: AtomicUsize::new(0),
             parked: AtomicUsize::new(0),
             dismissed: Mutex::new(shared.cancel.child_token()),
             wanted: Notify::new(),
@@ -215,6 +218,17 @@ impl Peer {
         let parked = self.parked.fetch_add(1, Ordering::Relaxed);
         let place = Parked(self);
         (parked < PARKED_MAX).then_some(place)
+    }
+
+    /// A dial goes on in a session's hands until the peer's `Hello` has come.
+    pub(crate) fn lend(self: &Arc<Self>) -> Lent {
+        self.lent.fetch_add(1, Ordering::Relaxed);
+        Lent { peer: Arc::clone(self), greeting: Greeting::Abandoned }
+    }
+
+    /// Dials that go on in sessions' hands.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
     }
 
     /// Whether nothing would be missed if the peer were forgotten.
@@ -403,6 +417,37 @@ impl Peer {
             sessions: sessions as u64,
             last_error: shown.last_error.clone(),
         }
+    }
+}
+
+/// How the greeting on a lent lane ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    /// The peer's `Hello` was verified.
+    Verified,
+    /// The connection broke before, or the peer refused us.
+    Failed(Code),
+    /// The session found a better lane.
+    Abandoned,
+}
+
+/// The place of a dial that goes on in a session's hands. The peer's task is told how it ends.
+pub(crate) struct Lent {
+    peer: Arc<Peer>,
+    greeting: Greeting,
+}
+
+impl Lent {
+    /// It ended.
+    pub(crate) fn end(mut self, greeting: Greeting) {
+        self.greeting = greeting;
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.peer.lent.fetch_sub(1, Ordering::Relaxed);
+        self.peer.tell(PeerCommand::Greeted(self.greeting));
     }
 }
 

@@ -85,6 +85,7 @@ impl Shared {
                     peer.tell(PeerCommand::Rebound);
                 }
                 self.unsaved.store(true, Ordering::Relaxed);
+                self.news.notify_waiters();
                 self.gossip(record, from);
             }
             Ok(Learning::Conflict(epoch)) => {

@@ -11,6 +11,7 @@ use cloak_transport::{
 };
 use cloak_wire::{Code, Hello, SessionFrame};
 use dashmap::DashMap;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) started_at: Instant,
     /// The directory has records that the store has not.
     pub(crate) unsaved: AtomicBool,
+    /// A record came that was not known.
+    pub(crate) news: Notify,
     pub(crate) spilled: AtomicU64,
     /// What an operator should know, at most one sentence per kind.
     pub(crate) warnings: Mutex<std::collections::BTreeMap<&'static str, String>>,
@@ -94,6 +97,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
             unsaved: AtomicBool::new(false),
+            news: Notify::new(),
             spilled: AtomicU64::new(0),
             warnings: Mutex::default(),
             tombstones: Mutex::new(Tombstones::new(linger)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cloak_base::DeviceId;
 use cloak_identity::Name;
+use cloak_transport::deadline;
 use cloak_wire::Code;
 
 use crate::api::{OpenRequest, Opener};
@@ -13,6 +14,8 @@ use crate::node::Node;
 use crate::shared::Shared;
 use crate::view::ResolveStep;
 
+/// How long after the start a name that is not known may still come with the first links.
+const JOINING: Duration = Duration::from_secs(3);
 /// `why` waits this long for the service to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -25,13 +28,28 @@ impl Shared {
         port: u16,
     ) -> Result<Vec<DeviceId>, Code> {
         let name = Name::parse(name).map_err(|_| Code::BadName)?;
-        let resolver = SmallRealm { shared: Arc::downgrade(self) };
-        let mut found = resolver.resolve(&name).await?;
+        let mut found = self.resolve_while_joining(&name).await?;
         if found.iter().any(|candidate| candidate.ports.contains(&port)) {
             found.retain(|candidate| candidate.ports.contains(&port));
         }
         found.sort_by_key(|candidate| !self.is_reachable(candidate));
         Ok(found.into_iter().map(|candidate| candidate.device).collect())
+    }
+
+    /// Who starts a gateway and uses it at once shall not be told that a name is unknown before
+    /// anybody could have told us of it.
+    async fn resolve_while_joining(self: &Arc<Self>, name: &Name) -> Result<Vec<Candidate>, Code> {
+        let resolver = SmallRealm { shared: Arc::downgrade(self) };
+        let until = self.started_at + JOINING;
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            news.as_mut().enable();
+            let found = resolver.resolve(name).await;
+            if found != Err(Code::UnknownName) || self.clock.now() >= until {
+                return found;
+            }
+            let _ = tokio::time::timeout_at(deadline(&*self.clock, until), news).await;
+        }
     }
 
     fn is_reachable(&self, candidate: &Candidate) -> bool {

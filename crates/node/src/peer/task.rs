@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::allowance::{Allowance, is_passed_on};
 use super::channel::Channel;
 use super::redialling::Redialling;
-use super::{LinkState, Peer, PeerCommand};
+use super::{Greeting, LinkState, Peer, PeerCommand};
 use crate::lane::{Lane, Opener};
 use crate::registry::Command;
 use crate::shared::Shared;
@@ -207,8 +207,8 @@ impl Task {
         }
         let linked = !self.channels.is_empty();
         let wanted = needs.waiting + if linked { needs.spare } else { 0 };
-        let most = DIALS_MAX - usize::from(self.dialling_channel);
-        for _ in self.dialling_lanes..wanted.min(most) {
+        let busy = self.peer.lent() + usize::from(self.dialling_channel);
+        for _ in self.dialling_lanes..wanted.min(DIALS_MAX.saturating_sub(busy)) {
             self.dial(Purpose::Lane);
         }
     }
@@ -230,7 +230,9 @@ impl Task {
     /// Asks the peer to dial us, where our own dials fail but its channel works.
     fn ask_for_lanes(&mut self, waiting: usize) {
         let now = self.now();
-        if self.proven || now < self.dial_back_at {
+        // Where our own connection only waits for the peer's `Hello`, ours will do.
+        let greeting = self.greeting_until().is_some_and(|until| now < until);
+        if self.proven || greeting || now < self.dial_back_at {
             return;
         }
         let Some(channel) = self.channels.first_mut() else { return };
@@ -314,7 +316,9 @@ impl Task {
         let now = self.now();
         match command {
             PeerCommand::Channel(connection, hello) => self.linked(*connection, &hello),
-            PeerCommand::Greeted(result) => self.greeted(result),
+            PeerCommand::Greeted(Greeting::Verified) => self.greeted(Ok(())),
+            PeerCommand::Greeted(Greeting::Failed(code)) => self.greeted(Err(code)),
+            PeerCommand::Greeted(Greeting::Abandoned) => self.greeting_since = None,
             PeerCommand::Send(frame) => {
                 if let Some(channel) = self.channels.first_mut() {
                     channel.send(frame);
@@ -388,6 +392,7 @@ impl Task {
             peer: Arc::clone(&self.peer),
             local: self.shared.tls.device(),
             local_nonce,
+            lent: peer_nonce.is_none().then(|| self.peer.lend()),
             peer_nonce,
             unread: std::collections::VecDeque::new(),
             opener: Opener::Local,
