@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use cloak_base::{DeviceId, RealmId, Rng, UnixTime};
@@ -15,6 +16,8 @@ use crate::codec;
 use crate::name::Label;
 use crate::text::{self, TextError};
 
+/// Longest life of an invitation.
+pub const INVITATION_LIFE_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// Most locators in an invitation.
 pub const INVITATION_LOCATORS_MAX: usize = 4;
 /// How an invitation starts.

@@ -48,7 +48,8 @@ pub use founding::{Founding, FoundingLabels};
 pub use grant::{GRANT_BINDINGS_MAX, GRANT_MAX, Grant};
 pub use holders::NameHolders;
 pub use invitation::{
-    INVITATION_LOCATORS_MAX, Invitation, InvitationId, InvitationKind, InvitationSecret,
+    INVITATION_LIFE_MAX, INVITATION_LOCATORS_MAX, Invitation, InvitationId, InvitationKind,
+    InvitationSecret,
 };
 pub use invitations::{
     INVITATIONS_MAX, InvitationError, Invitations, Issuer, Offer, TooManyInvitations,

@@ -12,7 +12,9 @@ use crate::codec::{self, DecodeError};
 use crate::credentials::{CredentialError, Credentials};
 use crate::device::{Certifier, DeviceChain};
 use crate::grant::Grant;
-use crate::invitation::{Invitation, InvitationId, InvitationKind, InvitationSecret};
+use crate::invitation::{
+    INVITATION_LIFE_MAX, Invitation, InvitationId, InvitationKind, InvitationSecret,
+};
 use crate::key::SecretKey;
 use crate::name::Label;
 use crate::realm::{Realm, RealmError};
@@ -115,6 +117,14 @@ pub enum RedemptionError {
         /// The time here.
         now: UnixTime,
     },
+    /// No invitation lives so long: the clock here is behind, and what comes of it would not count.
+    #[error("the invitation ends only at {expires}, and here it is {now}: the clock is behind")]
+    ClockBehind {
+        /// When it expires.
+        expires: UnixTime,
+        /// The time here.
+        now: UnixTime,
+    },
     /// The inviter fixed another name.
     #[error("the invitation fixes the name; leave it out")]
     NameFixed,
@@ -194,6 +204,9 @@ impl Redemption {
         check_name(&invitation, name.as_ref())?;
         if now > invitation.expires + CLOCK_TOLERANCE {
             return Err(RedemptionError::Expired { expires: invitation.expires, now });
+        }
+        if invitation.expires > now + INVITATION_LIFE_MAX + CLOCK_TOLERANCE {
+            return Err(RedemptionError::ClockBehind { expires: invitation.expires, now });
         }
         if transcript.acceptor.device != invitation.registrar {
             return Err(RedemptionError::WrongRegistrar);

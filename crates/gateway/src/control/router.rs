@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cloak_identity::INVITATION_LIFE_MAX;
 use cloak_node::{ControlError, InviteKind, InviteRequest};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Body;
@@ -19,9 +20,6 @@ use super::{Control, guard};
 
 /// Longest time a request's body may take; it is sent by a program on this machine.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest life of an invitation.
-const INVITATION_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Answers `request`, whatever it is; all but [`path::CONNECT`], which needs the connection itself.
 pub(super) async fn answer<B>(control: &Control, request: Request<B>) -> Response<Full<Bytes>>
@@ -164,7 +162,7 @@ where
 
 async fn invite(control: &Control, asked: Invite) -> Result<Invitation, Refusal> {
     let ttl = Duration::from_secs(asked.ttl_seconds);
-    if ttl.is_zero() || ttl > INVITATION_TTL_MAX {
+    if ttl.is_zero() || ttl > INVITATION_LIFE_MAX {
         return Err(Refusal::usage("bad-ttl", "an invitation lives from 1 s to 30 days"));
     }
     let kind = match asked.kind {
