@@ -11,9 +11,7 @@
 use std::sync::Arc;
 
 use cloak_base::{DeviceId, UnixTime};
-use cloak_geometry::{Address, Degree};
-use minicbor::decode::Error as DecodeError;
-use minicbor::{Decode, Decoder, Encode};
+use minicbor::{Decode, Encode};
 
 use crate::codec;
 use crate::contact::{Contact, Rank};
@@ -108,7 +106,7 @@ pub struct TreeId {
 
 /// Counts the holders of one address. Starts at the wall-clock second of the first one, so that a
 /// holder that forgot its predecessors does not fall below them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Term(#[n(0)] pub u64);
 

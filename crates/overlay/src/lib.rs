@@ -5,17 +5,39 @@
 //! one order in which a driver empties it. The gateway's control plane and the simulator run this
 //! very code. Its rules are those of docs/PROTOCOL.md, section Overlay.
 
+mod attach;
 mod cert;
 mod chain;
 mod codec;
 mod config;
 mod contact;
+mod deliver;
+mod detour;
+mod dials;
 mod drain;
 mod event;
+mod extra;
+mod kin;
+mod limits;
+mod links;
+mod lookup;
 mod message;
+mod orphan;
 mod overlay;
+mod publish;
 mod record;
+mod root;
+mod route;
+mod seek;
 mod snapshot;
+mod store;
+mod succession;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod tree;
+mod trees;
+mod upkeep;
 
 pub use cert::{
     Ballot, CHAIN_MAX, Cert, Certifier, Domain, ELECTORATE_MAX, Founding, NOMINEES_MAX, RootCert,

@@ -17,13 +17,13 @@ use crate::record::{Key, Record};
 /// Largest message, in bytes.
 pub const MESSAGE_MAX: usize = 8 * 1024;
 /// Most contacts of a kind in one message.
-pub const CONTACTS_MAX: usize = 8;
+pub(crate) const CONTACTS_MAX: usize = 8;
 /// Most records in one hand-down, and none after the message is half full.
-pub const HELD_MAX: usize = 64;
+pub(crate) const HELD_MAX: usize = 64;
 /// Most peers that a detour remembers, and most hops it takes.
-pub const DETOUR_MAX: usize = 24;
+pub(crate) const DETOUR_MAX: usize = 24;
 /// Most places that a trace reports.
-pub const TRACE_MAX: usize = 32;
+pub(crate) const TRACE_MAX: usize = 32;
 
 /// One message over a link.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -52,14 +52,7 @@ pub enum Message {
     Alive,
     /// Asks for a place as a child.
     #[n(6)]
-    Join {
-        /// Drawn by the joiner after it saw the parent's.
-        #[n(0)]
-        nonce: u64,
-        /// The parent's, from its offer.
-        #[n(1)]
-        offered: u64,
-    },
+    Join,
     /// A place: to a joiner, to an adopted child, and again whenever the chain changes.
     #[n(7)]
     Joined(#[n(0)] Chain),
@@ -111,6 +104,27 @@ pub enum Message {
     /// Ends an extra link, or a host's service.
     #[n(23)]
     Release,
+    /// A record was confirmed by its publisher: keep the copy.
+    #[n(24)]
+    KeepCopy(#[n(0)] Box<Copy>),
+    /// The copy is not there: send it.
+    #[n(25)]
+    WantCopy(#[n(0)] Box<Copy>),
+}
+
+/// Names a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Copy {
+    /// The point.
+    #[n(0)]
+    #[cbor(with = "codec::address")]
+    pub point: Address,
+    /// The key.
+    #[n(1)]
+    pub key: Key,
+    /// The epoch.
+    #[n(2)]
+    pub epoch: Epoch,
 }
 
 /// Flags of a beat.
@@ -328,9 +342,6 @@ pub struct Offer {
     /// Free places of that kind.
     #[n(5)]
     pub room: u8,
-    /// What a joiner must answer with its own nonce.
-    #[n(6)]
-    pub nonce: u64,
 }
 
 /// What became of a record at a binder.
