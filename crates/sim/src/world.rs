@@ -123,6 +123,10 @@ impl World {
         one.told_reachability = false;
         self.note(peer, Kind::Start, remembered.len() as u64);
         self.feed(peer, Input::Start { bootstrap });
+        if remembered.is_empty() {
+            // Nobody is there to try: its owner says at which address it can be dialled.
+            self.on_reachability(peer);
+        }
     }
 
     /// Lets time pass up to this instant.

@@ -35,7 +35,9 @@ pub fn unbound(views: &Views, expected: &[(Key, Epoch)], degree: Degree) -> Vec<
             let Some(binder) = binder(&by_address, point.path()) else { continue };
             let view = &views.all[binder];
             let has = view.snapshot.held.iter().any(|held| {
-                held.key == *key && held.point == *point.path() && held.record.epoch >= *epoch
+                held.key == *key
+                    && point.path().as_bytes().starts_with(held.point.as_bytes())
+                    && held.record.epoch >= *epoch
             });
             if !has {
                 faults.push(Fault::Unbound(view.peer, key.clone()));

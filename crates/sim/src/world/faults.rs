@@ -56,6 +56,17 @@ impl World {
         }
     }
 
+    /// Puts one more peer on a side of the cut network.
+    pub fn put_on_side(&mut self, peer: PeerId, side: u8) {
+        self.note(peer, Kind::Side, u64::from(side));
+        self.peers[peer.index()].side = side;
+    }
+
+    /// A peer's owner says that it can be dialled.
+    pub fn confirm_reachability(&mut self, peer: PeerId) {
+        self.on_reachability(peer);
+    }
+
     /// Makes the network whole again. Links over which something was lost stay broken.
     pub fn heal(&mut self) {
         self.partitioned = false;
