@@ -54,7 +54,6 @@ impl Overlay {
                 self.send(child.device, Message::Above(above.clone()));
             }
         }
-        self.renew_will();
     }
 
     /// Tells a new child what the others know.

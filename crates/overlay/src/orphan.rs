@@ -21,7 +21,7 @@ use crate::timers::Timer;
 const STEP: Duration = Duration::from_millis(1500);
 const STEP_LATER: Duration = Duration::from_secs(4);
 /// Without any tree to go to for this many times `rejoin_after`, the fragment becomes one.
-const FOUND_FACTOR: u32 = 6;
+const FOUND_FACTOR: u32 = 3;
 
 /// The state of an orphan.
 pub(crate) struct Orphan {
@@ -141,6 +141,11 @@ impl Overlay {
         self.hand_down(index, from);
         self.vacancy_filled(index);
         self.tell_kin();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn debug_orphan(&self) -> String {
+        format!("{:?} {:?} anc {:?}", self.orphan.as_ref().map(|o| (o.since, o.step, o.asked, o.adopter)), self.now, self.tree.ancestors)
     }
 
     fn orphan_step(&mut self) {

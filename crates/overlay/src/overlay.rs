@@ -197,8 +197,7 @@ impl Overlay {
             }
         }
         self.running = true;
-        let explore = self.jittered(self.config.explore_every);
-        self.timers.set(Timer::Explore, explore);
+        self.timers.set(Timer::Explore, self.now);
         let sweep = self.jittered(SWEEP_EVERY);
         self.timers.set(Timer::Sweep, sweep);
         self.find_place();

@@ -3,7 +3,7 @@
 //! A record is stored at its five points, and again where nobody confirms it. From then on a small
 //! touch is sent from time to time; a binder that does not know the record asks for it.
 
-use cloak_base::Instant;
+use cloak_base::{Epoch, Instant};
 use cloak_geometry::{Address, POINTS_PER_NAME};
 
 use crate::event::Event;
@@ -32,6 +32,8 @@ struct Publication {
     whole: bool,
     attempts: u8,
     next: Instant,
+    /// The highest epoch of somebody else's that its owner was told of.
+    told: Option<Epoch>,
 }
 
 impl Publications {
@@ -54,9 +56,18 @@ impl Overlay {
         let digest = digest_of(&record);
         let open = [true; POINTS_PER_NAME];
         let next = self.now;
-        let publication =
-            Publication { key, record, digest, points, open, whole: true, attempts: 0, next };
-        self.published.0.push(publication);
+        let (whole, attempts, told) = (true, 0, None);
+        self.published.0.push(Publication {
+            key,
+            record,
+            digest,
+            points,
+            open,
+            whole,
+            attempts,
+            next,
+            told,
+        });
         self.timers.set_earlier(Timer::Touch, self.now);
     }
 
@@ -101,7 +112,10 @@ impl Overlay {
                 let key = key.clone();
                 publication.open = [false; POINTS_PER_NAME];
                 publication.next = slow;
-                self.events.push_back(Event::Superseded { key, epoch });
+                if publication.told < Some(epoch) {
+                    publication.told = Some(epoch);
+                    self.events.push_back(Event::Superseded { key, epoch });
+                }
                 return;
             }
             Outcome::Superseded(_) | Outcome::Refused => publication.open[at] = false,

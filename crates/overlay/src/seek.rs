@@ -41,7 +41,7 @@ pub(crate) struct Seek {
 impl Overlay {
     /// Begins to look for a place, or for hosts where others cannot dial us.
     pub(crate) fn find_place(&mut self) {
-        if !self.running || self.seek.is_some() {
+        if !self.running || self.seek.is_some() || self.tree.chain.is_some() {
             return;
         }
         let want = if self.may_be_inner() { Want::Place } else { Want::Host };

@@ -190,7 +190,9 @@ impl Overlay {
         if let Some(entry) = held {
             return Some((entry.record.clone(), self.age_of(entry)));
         }
-        let cached = self.fresh_cached(key)?;
+        // What passed was not verified then.
+        let counts = |cached: &&Cached| self.verifier.verify(key, &cached.record, now);
+        let cached = self.fresh_cached(key).filter(counts)?;
         Some((cached.record.clone(), seconds(self.now, cached.since).saturating_add(cached.age)))
     }
 

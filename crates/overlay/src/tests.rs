@@ -1,4 +1,7 @@
 //! The overlay in a small world: a few dozen peers, virtual time, latency, silent death.
 
+mod heal;
+mod islands;
 mod join;
+mod records;
 mod world;

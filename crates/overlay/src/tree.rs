@@ -92,6 +92,11 @@ impl Overlay {
             (old.address(), old.tree(), old.term()) != (chain.address(), chain.tree(), chain.term())
         });
         let new_tree = before.as_ref().is_none_or(|old| old.tree() != chain.tree());
+        let elsewhere = before.as_ref().is_none_or(|old| old.address() != chain.address());
+        if elsewhere || new_tree {
+            self.tree.floors.clear();
+            self.vacancies.clear();
+        }
         self.set_parent(parent);
         self.seek = None;
         self.orphan = None;

@@ -10,6 +10,7 @@ use cloak_base::DeviceId;
 
 use crate::cert::TreeId;
 use crate::chain::Chain;
+use crate::contact::Contact;
 use crate::overlay::Overlay;
 use crate::snapshot::Role;
 use crate::timers::Timer;
@@ -46,10 +47,11 @@ impl Overlay {
         let pace = self.config.explore_every / if lonely { 4 } else { 1 };
         let next = self.jittered(pace);
         self.timers.set(Timer::Explore, next);
-        if !self.remembered.is_empty() {
-            let at = self.random_below(self.remembered.len());
-            let contact = self.remembered[at].clone();
-            self.dial(&contact);
+        let unlinked = |contact: &&Contact| !self.links.has(contact.device);
+        let unlinked: Vec<Contact> = self.remembered.iter().filter(unlinked).cloned().collect();
+        if !unlinked.is_empty() {
+            let at = self.random_below(unlinked.len());
+            self.dial(&unlinked[at]);
         }
     }
 }

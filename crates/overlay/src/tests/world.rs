@@ -9,6 +9,7 @@ use cloak_base::{DeviceId, EntityId, Epoch, Instant, Rng, UnixTime};
 use cloak_geometry::Address;
 
 use crate::cert::{Certifier, Domain, Signature};
+use crate::message::Body;
 use crate::{
     Command, Config, Contact, Event, Input, Key, LookupId, Message, Outlet, Overlay, Own, Place,
     Rank, Record, RecordVerifier, Snapshot, Standing, drain,
@@ -29,6 +30,9 @@ pub(super) struct World {
     pub(super) bytes: u64,
     /// Every message is encoded and decoded on its way.
     pub(super) on_the_wire: bool,
+    /// Half of all answers to lookups carry this record instead.
+    pub(super) forge: Option<Record>,
+    pub(super) trace: bool,
 }
 
 pub(super) struct Peer {
@@ -129,6 +133,8 @@ impl World {
             events: Vec::new(),
             bytes: 0,
             on_the_wire: false,
+            forge: None,
+            trace: false,
         }
     }
 
@@ -291,7 +297,11 @@ impl World {
         assert_eq!(trees.len(), 1, "one tree");
         for (address, at) in &seen {
             let snapshot = self.snapshot(*at);
-            assert!(snapshot.rooted && !snapshot.warming, "{at} at {address} is cut off");
+            assert!(
+                snapshot.rooted && !snapshot.warming,
+                "{at} at {address} is cut off: {}, {snapshot:?}",
+                self.peers[*at].overlay.debug_orphan()
+            );
             let parent = address.parent().map(|above| {
                 let above = seen.get(&above).unwrap_or_else(|| panic!("{address} has no parent"));
                 self.peers[*above].own.contact.device
@@ -357,8 +367,13 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, from: usize, to: DeviceId, message: Message) {
+    fn transmit(&mut self, from: usize, to: DeviceId, mut message: Message) {
         let to = index_of(&to);
+        self.lie(&mut message);
+        if self.trace && !matches!(message, Message::Beat(_) | Message::Ack { .. } | Message::Routed(_) | Message::Above(_) | Message::Below(_)) {
+            let text = format!("{message:?}");
+            eprintln!("{:?} {from} -> {to} {}", self.now, &text[..text.len().min(160)]);
+        }
         assert!(message.encoded_len() <= crate::MESSAGE_MAX, "too long: {message:?}");
         self.bytes += u64::try_from(message.encoded_len()).unwrap();
         let message = if self.on_the_wire {
@@ -377,6 +392,16 @@ impl World {
         self.schedule(at, Happening::Message(self.numbers));
     }
 
+    fn lie(&mut self, message: &mut Message) {
+        let Some(forged) = self.forge.clone() else { return };
+        if let Message::Routed(routed) = message
+            && let Body::Found(found) = &mut routed.body
+            && self.rng.chance(1, 2)
+        {
+            found.record = forged;
+        }
+    }
+
     fn on_event(&mut self, peer: usize, event: Event) {
         match &event {
             Event::Dial { contact } => {
@@ -392,6 +417,9 @@ impl World {
                 }
             }
             _ => {}
+        }
+        if self.trace {
+            eprintln!("{:?} {peer} EVENT {event:?}", self.now);
         }
         self.events.push((peer, event));
     }
