@@ -1,25 +1,34 @@
 //! Arguments.
 
+use std::path::PathBuf;
+
 use clap::Parser;
-use cloak_sim::{Lifetimes, Options, Scenario, Share};
+use cloak_overlay::Degree;
+use cloak_sim::{Lifetimes, Log, Options, Scenario, Share};
 
 /// Runs the overlay's own state machine in a simulated network.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "cloak-sim", version)]
 pub(crate) struct Args {
     /// What to run: join, routes, lookups, load, fail, root, churn, adversaries, partition, islands,
-    /// idle, growth, big.
-    #[arg(default_value = "join", value_parser = scenario)]
-    pub(crate) scenario: Scenario,
+    /// idle, growth, big; `table` for the figures of all, `swarm` for random realms and mishaps,
+    /// `replay` to run a log again.
+    #[arg(default_value = "join", value_parser = what)]
+    pub(crate) what: What,
+    /// The log that `replay` runs again.
+    pub(crate) file: Option<PathBuf>,
     /// Peers that join.
     #[arg(long, default_value_t = 1000)]
-    peers: usize,
-    /// The seed that everything random is drawn from.
+    pub(crate) peers: usize,
+    /// The seed that everything random is drawn from; of several runs the first.
     #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// The tree's degree.
-    #[arg(long)]
-    degree: Option<u8>,
+    pub(crate) seed: u64,
+    /// Seeds that `table` and `swarm` run.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seeds: u64,
+    /// The tree's degree, from 3 to 64.
+    #[arg(long, value_parser = degree)]
+    degree: Option<Degree>,
     /// Extra links of a peer at most; it asks for half of them itself.
     #[arg(long)]
     extra_links: Option<usize>,
@@ -35,7 +44,7 @@ pub(crate) struct Args {
     /// Share of peers that nobody can dial.
     #[arg(long, default_value = "0")]
     unreachable: Share,
-    /// Share of peers that sleep half of the time.
+    /// Share of peers that sleep half of the time; nobody can dial them either.
     #[arg(long, default_value = "0")]
     sleeping: Share,
     /// Share of peers that lie.
@@ -44,6 +53,34 @@ pub(crate) struct Args {
     /// Names that are published; as many as peers without this.
     #[arg(long)]
     names: Option<usize>,
+    /// Size up to which `table` measures growth; it does not without this.
+    #[arg(long)]
+    pub(crate) growth: Option<usize>,
+    /// One JSON object for each run.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write SVG plots into this directory.
+    #[arg(long)]
+    pub(crate) plots: Option<PathBuf>,
+    /// Write the event log into this file.
+    #[arg(long)]
+    pub(crate) log: Option<PathBuf>,
+    /// Show only this peer's events of a replayed log.
+    #[arg(long)]
+    pub(crate) peer: Option<u32>,
+}
+
+/// What to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// One scenario.
+    Scenario(Scenario),
+    /// All that have targets, for several seeds.
+    Table,
+    /// Random realms and mishaps.
+    Swarm,
+    /// A log again.
+    Replay,
 }
 
 impl Args {
@@ -53,6 +90,7 @@ impl Args {
         options.names = self.names.unwrap_or(self.peers);
         options.fail = self.fail;
         options.churn = self.churn;
+        options.log = if self.log.is_some() { Log::Lines } else { Log::Hash };
         if self.heavy_tailed {
             options.lifetimes = Lifetimes::HeavyTailed;
         }
@@ -64,15 +102,27 @@ impl Args {
             setup.overlay.extra_max = extra;
             setup.overlay.extra_own = extra.div_ceil(2);
         }
-        if let Some(degree) = self.degree.and_then(|degree| cloak_overlay::Degree::new(degree).ok())
-        {
+        if let Some(degree) = self.degree {
             setup.overlay.degree = degree;
         }
         options
     }
 }
 
-fn scenario(name: &str) -> Result<Scenario, String> {
-    let found = Scenario::ALL.iter().find(|(_, known)| *known == name);
-    found.map(|(scenario, _)| *scenario).ok_or_else(|| format!("no scenario `{name}`"))
+fn what(name: &str) -> Result<What, String> {
+    match name {
+        "table" => Ok(What::Table),
+        "swarm" => Ok(What::Swarm),
+        "replay" => Ok(What::Replay),
+        name => {
+            let found = Scenario::ALL.iter().find(|(_, known)| *known == name);
+            let found = found.map(|(scenario, _)| What::Scenario(*scenario));
+            found.ok_or_else(|| format!("no scenario `{name}`"))
+        }
+    }
+}
+
+fn degree(text: &str) -> Result<Degree, String> {
+    let number = text.parse().map_err(|_| format!("`{text}` is no degree"))?;
+    Degree::new(number).map_err(|error| error.to_string())
 }

@@ -128,6 +128,17 @@ impl Realm {
         self.world.run_until(until);
     }
 
+    /// Wakes everybody up.
+    pub fn wake_all(&mut self) {
+        let all: Vec<PeerId> = self.world.ids().collect();
+        all.into_iter().for_each(|peer| self.world.wake(peer));
+    }
+
+    /// From here on nobody falls asleep by itself.
+    pub fn end_naps(&mut self) {
+        self.naps.clear();
+    }
+
     /// Lets this much time pass.
     pub fn run_for(&mut self, span: Duration) {
         self.run_until(self.world.now() + span);

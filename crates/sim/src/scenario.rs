@@ -19,6 +19,7 @@ mod routes;
 
 use std::time::Duration;
 
+use crate::journal::Journal;
 use crate::measure::{Measure, Unit};
 use crate::realm::Realm;
 use crate::setup::{Setup, Share};
@@ -44,6 +45,17 @@ pub struct Options {
     pub lifetimes: Lifetimes,
     /// Names that are published.
     pub names: usize,
+    /// Whether the log is kept.
+    pub log: Log,
+}
+
+/// What is kept of a run's event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// Its hash.
+    Hash,
+    /// All lines.
+    Lines,
 }
 
 /// A scenario.
@@ -129,6 +141,7 @@ impl Options {
             churn: Share::percent(50),
             lifetimes: Lifetimes::Exponential,
             names: peers,
+            log: Log::Hash,
         }
     }
 
@@ -142,11 +155,20 @@ impl Options {
 
 /// A realm whose peers have all found their places and extra links.
 fn grown(options: &Options, report: &mut Report) -> Realm {
-    let mut realm = Realm::empty(options.setup.clone());
+    let mut realm = empty(options);
     realm.join_all();
     report_settled(&mut realm, report);
     realm.run_for(RIPEN);
     realm
+}
+
+/// A realm without peers, with the log that is wanted.
+fn empty(options: &Options) -> Realm {
+    let journal = match options.log {
+        Log::Hash => Journal::hash_only(),
+        Log::Lines => Journal::keep(),
+    };
+    Realm::with_journal(options.setup.clone(), journal)
 }
 
 fn report_settled(realm: &mut Realm, report: &mut Report) {

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Options, Report, Scenario, fail, lookups, report_settled};
+use super::{Options, Report, Scenario, empty, fail, lookups, report_settled};
 use crate::measure::{Measure, Target, Unit};
-use crate::realm::Realm;
 use crate::setup::Share;
 
 /// Names that are published; lookups beyond their number repeat them.
@@ -17,7 +16,7 @@ const HEAL: Duration = Duration::from_secs(30);
 
 pub(super) fn run(options: &Options) -> Report {
     let mut report = Report::new(Scenario::Big, options);
-    let mut realm = Realm::empty(options.setup.clone());
+    let mut realm = empty(options);
     realm.join_all();
     report_settled(&mut realm, &mut report);
     realm.publish(NAMES, Duration::from_secs(60));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::check::Fault;
+use crate::journal::Line;
 use crate::measure::Measure;
 use crate::realm::Realm;
 use crate::scenario::{Options, Scenario};
@@ -24,6 +25,8 @@ pub struct Report {
     pub series: Vec<Series>,
     /// Hash of the event log.
     pub hash: u64,
+    /// The lines of the log, if they were kept.
+    pub log: Vec<Line>,
     /// Events.
     pub events: u64,
     /// Simulated time.
@@ -65,6 +68,7 @@ impl Report {
     /// Notes how the run ended.
     pub fn close(mut self, realm: &Realm) -> Self {
         self.hash = realm.world.journal().hash();
+        self.log.extend_from_slice(realm.world.journal().lines());
         self.events += realm.world.journal().events();
         self.virtual_seconds += realm.world.now().as_micros() as f64 / 1e6;
         self
