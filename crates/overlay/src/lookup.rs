@@ -1,8 +1,10 @@
 //! Lookups, driven by whoever asks.
 //!
 //! The asker knows the five points of a key. It asks the nearest binder first, each time over
-//! another first hop, until it has a record that it verified, or the binders of three points showed
-//! that they are that and have none. It needs nobody's word: a liar can withhold, not forge.
+//! another first hop, until it has a record that it verified, or until all points were asked and
+//! three binders at least showed that they are that and have nothing. It needs nobody's word: a liar
+//! can withhold, not forge. After many deaths at once some points have lost their records, so fewer
+//! than all of them would be too few to ask.
 
 use cloak_base::{DeviceId, Instant};
 use cloak_geometry::{Address, POINTS_PER_NAME, VirtualPoint, distance};
@@ -53,6 +55,21 @@ pub(crate) struct Lookup {
     tried: Vec<DeviceId>,
 }
 
+impl Lookup {
+    /// What came of it, when there is no point in asking on: every point was asked once, and enough
+    /// of them have nothing; or all were asked twice.
+    fn end(&self) -> Option<Event> {
+        let (id, missing) = (self.id, self.missing.len());
+        let asked_all = usize::from(self.steps) >= self.points.len();
+        if missing >= MISSING_MIN && asked_all {
+            let points_asked = u8::try_from(missing).unwrap_or(u8::MAX);
+            return Some(Event::NotFound { id, points_asked });
+        }
+        let over = self.steps >= STEPS_MAX;
+        over.then_some(Event::LookupFailed { id, steps: self.steps })
+    }
+}
+
 impl Questions {
     pub(crate) fn take(&mut self, id: u32) -> Option<Asked> {
         let at = self.open.iter().position(|question| question.id == id)?;
@@ -92,13 +109,13 @@ impl Overlay {
         if let Some((record, age)) = self.known(&lookup.points, &lookup.key) {
             return self.found_here(&lookup, record, age);
         }
+        if let Some(end) = lookup.end() {
+            return self.events.push_back(end);
+        }
         let open = |point: &&Address| !lookup.missing.contains(point);
         let left: Vec<&Address> = lookup.points.iter().filter(open).collect();
-        if lookup.steps >= STEPS_MAX || left.is_empty() {
-            let (id, steps) = (lookup.id, lookup.steps);
-            return self.events.push_back(Event::LookupFailed { id, steps });
-        }
-        let point = left[usize::from(lookup.steps) % left.len()].clone();
+        let Some(point) = left.get(usize::from(lookup.steps) % left.len().max(1)) else { return };
+        let point = (*point).clone();
         lookup.steps += 1;
         let body = Body::Find { key: lookup.key.clone(), id: number };
         let mut tried = std::mem::take(&mut lookup.tried);
@@ -171,10 +188,6 @@ impl Overlay {
             && (own.is_none() || self.tree.chain.as_ref().map(Chain::tree) == Some(chain.tree()));
         let point = lookup.points.iter().filter(open).find(binds).cloned();
         lookup.missing.extend(point.filter(|_| trusted));
-        if lookup.missing.len() >= MISSING_MIN {
-            let points_asked = u8::try_from(lookup.missing.len()).unwrap_or(u8::MAX);
-            return self.events.push_back(Event::NotFound { id: lookup.id, points_asked });
-        }
         self.next_step(id, lookup);
     }
 

@@ -143,11 +143,6 @@ impl Overlay {
         self.tell_kin();
     }
 
-    #[cfg(test)]
-    pub(crate) fn debug_orphan(&self) -> String {
-        format!("{:?} {:?} anc {:?}", self.orphan.as_ref().map(|o| (o.since, o.step, o.asked, o.adopter)), self.now, self.tree.ancestors)
-    }
-
     fn orphan_step(&mut self) {
         let Some(own) = self.tree.chain.clone() else { return };
         let Some(orphan) = &mut self.orphan else { return };

@@ -167,6 +167,8 @@ impl Overlay {
     ) -> bool {
         let now = self.unix();
         let held = self.store.get(to, key).filter(|entry| entry.record.expires >= now);
+        // What is left of an earlier place may be old.
+        let held = held.filter(|_| self.may_hold(to));
         let found = if let Some(entry) = held {
             let (record, age) = (entry.record.clone(), self.age_of(entry));
             let (key, binder) = (key.clone(), self.own_device());
@@ -185,7 +187,8 @@ impl Overlay {
     /// A record that we have ourselves, for one of these points.
     pub(crate) fn known(&self, points: &[Address], key: &Key) -> Option<(Record, u32)> {
         let now = self.unix();
-        let held = points.iter().filter_map(|point| self.store.get(point, key));
+        let held = points.iter().filter(|point| self.may_hold(point));
+        let held = held.filter_map(|point| self.store.get(point, key));
         let held = held.filter(|entry| entry.record.expires >= now).max_by_key(|e| e.record.epoch);
         if let Some(entry) = held {
             return Some((entry.record.clone(), self.age_of(entry)));
@@ -289,11 +292,30 @@ impl Overlay {
     }
 
     fn copy_to_holders(&mut self, records: Vec<HeldRecord>) {
+        for held in &records {
+            // A child that was warming sent it here, after we had handed down.
+            if let Some(child) = self.child_binding(&held.point) {
+                self.send_held(child, false, false, vec![held.clone()]);
+            }
+        }
         let bound: Vec<HeldRecord> =
             records.into_iter().filter(|held| self.binds(&held.point)).collect();
         for holder in self.copy_holders() {
             self.send_held(holder, true, false, bound.clone());
         }
+    }
+
+    /// Whether a point's records belong here: below us, or copies of our parent's, the root.
+    fn may_hold(&self, point: &Address) -> bool {
+        self.address()
+            .is_some_and(|own| own.depth() <= 1 || point.as_bytes().starts_with(own.as_bytes()))
+    }
+
+    /// The child at or above the binder of a point below us.
+    fn child_binding(&self, point: &Address) -> Option<DeviceId> {
+        let own = self.address().filter(|own| point.as_bytes().starts_with(own.as_bytes()))?;
+        let index = *point.as_bytes().get(own.depth())?;
+        self.tree.child_at(index).map(|child| child.device)
     }
 
     /// Who has copies of what we bind.

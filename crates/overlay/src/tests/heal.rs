@@ -7,7 +7,8 @@ use crate::{Command, Event, Input, Rank};
 
 /// A living peer with children, not the root.
 fn inner(world: &World, depth: usize) -> usize {
-    let parents: Vec<_> = world.alive().iter().filter_map(|at| world.snapshot(*at).parent).collect();
+    let parents: Vec<_> =
+        world.alive().iter().filter_map(|at| world.snapshot(*at).parent).collect();
     let found = world.alive().into_iter().find(|at| {
         let device = world.peers[*at].own.contact.device;
         parents.contains(&device) && world.address(*at).is_some_and(|a| a.depth() == depth)
@@ -59,7 +60,6 @@ fn the_root_dies_and_nobody_else_moves() {
     world.check_tree();
     reach(&mut world);
     world.kill(world.root());
-    world.trace = std::env::var_os("TRACE").is_some();
     world.run(seconds(12));
     world.check_tree();
     reach(&mut world);
@@ -97,7 +97,6 @@ fn the_root_and_a_child_of_it_die_at_once() {
 #[test]
 fn a_third_dies_at_once() {
     for seed in 0..6 {
-        eprintln!("seed {seed}");
         let mut world = World::realm(300 + seed, 80);
         let names: Vec<String> = (0..40).map(|at| format!("n{at}")).collect();
         for (at, name) in names.iter().enumerate() {
@@ -162,10 +161,13 @@ fn halves_of_a_realm_become_one_again() {
     for seed in 0..4 {
         let mut world = World::realm(400 + seed, 50);
         for at in 0..50 {
-            world.command(at, Command::Publish {
-                key: key(&format!("n{at}")),
-                record: record(&format!("n{at}"), 1),
-            });
+            world.command(
+                at,
+                Command::Publish {
+                    key: key(&format!("n{at}")),
+                    record: record(&format!("n{at}"), 1),
+                },
+            );
         }
         world.run(seconds(5));
         for at in 25..50 {
@@ -229,7 +231,8 @@ fn continuous_churn_keeps_one_tree() {
     let mut failed = 0;
     for round in 0..60_u64 {
         let alive = world.alive();
-        let dead = alive[usize::try_from(world.rng.below(u64::try_from(alive.len()).unwrap())).unwrap()];
+        let dead =
+            alive[usize::try_from(world.rng.below(u64::try_from(alive.len()).unwrap())).unwrap()];
         world.kill(dead);
         let known = world.alive()[0];
         let new = world.add(&[known], Rank::NONE, true);

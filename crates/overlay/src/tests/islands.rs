@@ -34,9 +34,8 @@ fn a_host_dies_and_its_guests_find_another() {
     world.run(seconds(40));
     for _ in 0..3 {
         let Place::Attached { hosts } = world.peers[guest].overlay.place() else { panic!() };
-        let host = world.alive().into_iter().find(|at| {
-            world.peers[*at].own.contact.device == hosts[0].0
-        });
+        let host =
+            world.alive().into_iter().find(|at| world.peers[*at].own.contact.device == hosts[0].0);
         world.kill(host.unwrap());
         world.run(seconds(100));
         let hosts = world.snapshot(guest).neighbours;
@@ -139,9 +138,10 @@ fn extra_links_are_bounded_and_both_ways() {
                 continue;
             }
             total += 1;
-            let other = world.alive().into_iter().find(|other| {
-                world.peers[*other].own.contact.device == link.device
-            });
+            let other = world
+                .alive()
+                .into_iter()
+                .find(|other| world.peers[*other].own.contact.device == link.device);
             let back = world.snapshot(other.unwrap()).neighbours;
             let back = back.iter().find(|link| link.device == device).map(|link| link.role);
             assert_eq!(back, Some(Role::Extra));

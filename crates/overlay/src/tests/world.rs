@@ -32,7 +32,6 @@ pub(super) struct World {
     pub(super) on_the_wire: bool,
     /// Half of all answers to lookups carry this record instead.
     pub(super) forge: Option<Record>,
-    pub(super) trace: bool,
 }
 
 pub(super) struct Peer {
@@ -116,10 +115,7 @@ pub(super) fn seconds(count: u64) -> Duration {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let degree = crate::Degree::new(6).unwrap();
-        Self::with(seed, Config { degree, found_after: seconds(3), ..Config::default() })
-    }
-
-    pub(super) fn with(seed: u64, config: Config) -> Self {
+        let config = Config { degree, found_after: seconds(3), ..Config::default() };
         Self {
             now: Instant::ZERO,
             rng: Rng::from_u64(seed),
@@ -134,7 +130,6 @@ impl World {
             bytes: 0,
             on_the_wire: false,
             forge: None,
-            trace: false,
         }
     }
 
@@ -299,8 +294,7 @@ impl World {
             let snapshot = self.snapshot(*at);
             assert!(
                 snapshot.rooted && !snapshot.warming,
-                "{at} at {address} is cut off: {}, {snapshot:?}",
-                self.peers[*at].overlay.debug_orphan()
+                "{at} at {address} is cut off: {snapshot:?}"
             );
             let parent = address.parent().map(|above| {
                 let above = seen.get(&above).unwrap_or_else(|| panic!("{address} has no parent"));
@@ -370,10 +364,6 @@ impl World {
     fn transmit(&mut self, from: usize, to: DeviceId, mut message: Message) {
         let to = index_of(&to);
         self.lie(&mut message);
-        if self.trace && !matches!(message, Message::Beat(_) | Message::Ack { .. } | Message::Routed(_) | Message::Above(_) | Message::Below(_)) {
-            let text = format!("{message:?}");
-            eprintln!("{:?} {from} -> {to} {}", self.now, &text[..text.len().min(160)]);
-        }
         assert!(message.encoded_len() <= crate::MESSAGE_MAX, "too long: {message:?}");
         self.bytes += u64::try_from(message.encoded_len()).unwrap();
         let message = if self.on_the_wire {
@@ -417,9 +407,6 @@ impl World {
                 }
             }
             _ => {}
-        }
-        if self.trace {
-            eprintln!("{:?} {peer} EVENT {event:?}", self.now);
         }
         self.events.push((peer, event));
     }
