@@ -21,6 +21,7 @@ impl Overlay {
             Body::Touch { key, epoch, digest } => self.on_touch(origin, to, key, *epoch, *digest),
             Body::Find { key, id } => self.on_find(origin, to, key, *id, made),
             Body::Ping { id } => self.answer(origin, Body::Pong { id: *id, hops: made }),
+            Body::Who => self.on_who(origin),
             Body::Trace(trace) => {
                 let trace = Trace { arrived: true, ..(**trace).clone() };
                 self.answer(origin, Body::Traced(Box::new(trace)));
@@ -37,6 +38,7 @@ impl Overlay {
             Body::Missing { id, chain } => self.on_missing(id, &chain),
             Body::Pong { id, hops } => self.on_pong(id, Some(hops)),
             Body::Traced(trace) => self.on_traced(*trace),
+            Body::Holder(holder) => self.on_holder(self.own_device(), *holder),
             Body::WrongPeer { id: Some(id), .. } => self.on_pong(id, None),
             _ => {}
         }

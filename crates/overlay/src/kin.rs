@@ -21,7 +21,11 @@ impl Overlay {
         if !self.tree.rooted || self.tree.warming || address.depth() >= PLACE_DEPTH_MAX {
             return 0;
         }
-        self.free_places().len().try_into().unwrap_or(u8::MAX)
+        let all = usize::from(self.config.degree.children_at(address.depth()));
+        let filling =
+            |vacancy: &&crate::succession::Vacancy| self.tree.child_at(vacancy.index).is_none();
+        let taken = self.tree.children.len() + self.vacancies.iter().filter(filling).count();
+        u8::try_from(all.saturating_sub(taken)).unwrap_or(u8::MAX)
     }
 
     /// Indices that are neither held nor being filled.

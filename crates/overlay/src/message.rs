@@ -303,6 +303,12 @@ pub enum Body {
         #[n(1)]
         id: Option<u32>,
     },
+    /// Asks who is at the destination, or nearest above it.
+    #[n(13)]
+    Who,
+    /// Answers `Who`.
+    #[n(14)]
+    Holder(#[n(0)] Box<Holder>),
 }
 
 /// What a seeker wants.

@@ -12,7 +12,7 @@ use cloak_geometry::Address;
 
 use crate::chain::Chain;
 use crate::contact::Contact;
-use crate::message::{Claim, Holder, Message, Want};
+use crate::message::{Body, Claim, Holder, Message, Origin, Routed, Want};
 use crate::overlay::Overlay;
 use crate::snapshot::Role;
 use crate::timers::Timer;
@@ -153,7 +153,10 @@ impl Overlay {
         }
         let lost = orphan.lost.clone();
         let ancestors = self.tree.ancestors.len();
-        let round = step % (ancestors + 1);
+        let round = step % (ancestors + 2);
+        if round == ancestors + 1 {
+            return self.ask_around(&own);
+        }
         if let Some(ancestor) = self.tree.ancestors.get(round).cloned() {
             let depth = own.address().depth().saturating_sub(2 + round);
             let last = round + 1 == ancestors;
@@ -162,6 +165,24 @@ impl Overlay {
         } else if let Some(lost) = lost {
             self.ask_adoption(&lost, own);
         }
+    }
+
+    /// Asks, through a neighbour whose way to the root is whole, who is at our parent's address or
+    /// nearest above it: those that we know above us may all be gone.
+    fn ask_around(&mut self, own: &Chain) {
+        let entries = self.entries();
+        let Some(above) = own.address().parent().filter(|_| !entries.is_empty()) else { return };
+        let entry = entries[self.random_below(entries.len())];
+        let address = self.links.get(entry).and_then(|link| link.address.clone());
+        let Some(address) = address else { return };
+        let origin = Origin { device: self.own_device(), address };
+        self.send_hop(entry, Routed::new(above, None, origin, Body::Who));
+    }
+
+    pub(crate) fn on_who(&mut self, origin: &Origin) {
+        let Some(chain) = self.tree.chain.clone() else { return };
+        let contact = self.own.contact.clone();
+        self.answer(origin, Body::Holder(Box::new(Holder { chain, contact })));
     }
 
     /// Claims, from the holder of `above`, what we miss right below it.

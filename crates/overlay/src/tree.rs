@@ -95,6 +95,7 @@ impl Overlay {
         let elsewhere = before.as_ref().is_none_or(|old| old.address() != chain.address());
         if elsewhere || new_tree {
             self.tree.floors.clear();
+            self.tree.will = None;
             self.vacancies.clear();
         }
         self.set_parent(parent);
@@ -199,7 +200,7 @@ impl Overlay {
         }
         let fresh = self.tree.chain.is_none();
         let adopted = !fresh && self.tree.parent != Some(from);
-        self.tree.warming |= fresh;
+        self.tree.warming |= fresh || (adopted && self.address() != Some(chain.address()));
         self.take_place(chain, Some(from));
         if adopted {
             self.hand_up(from);

@@ -99,6 +99,10 @@ impl RecordVerifier for Prefix {
     }
 }
 
+pub(super) fn certifier(device: DeviceId) -> Arc<dyn Certifier> {
+    Arc::new(Tagger(device))
+}
+
 pub(super) fn key(name: &str) -> Key {
     Key::new(name.as_bytes()).unwrap()
 }
