@@ -37,6 +37,8 @@ pub struct Peer {
     pub(crate) at: geography::Place,
     pub(crate) rng: Rng,
     pub(crate) links: Vec<Half>,
+    /// Whom it remembered when it was started last.
+    pub(crate) remembered: Box<[PeerId]>,
     /// When the earliest timer event in the queue is due.
     pub(crate) armed: Option<Instant>,
     pub(crate) asleep: bool,
@@ -111,6 +113,7 @@ impl Peer {
             at,
             rng,
             links: Vec::new(),
+            remembered: Box::default(),
             armed: None,
             asleep: false,
             side: 0,
@@ -164,6 +167,11 @@ impl Peer {
     /// When it was started last.
     pub fn started_at(&self) -> Instant {
         self.started_at
+    }
+
+    /// Whom it remembered when it was started last.
+    pub fn remembered(&self) -> &[PeerId] {
+        &self.remembered
     }
 
     /// When its place changed last.

@@ -64,15 +64,20 @@ impl Realm {
 
     /// Adds a peer and starts it, with random peers in its memory.
     pub fn join(&mut self, nature: Nature, rank: Rank) -> PeerId {
-        let remembered = self.acquaintances(REMEMBERED);
         let peer = self.world.add(nature, rank);
-        self.world.start(peer, &remembered);
+        self.start(peer);
         let sleeps = !nature.reachable && self.draws_sleeper();
         if sleeps {
             let first = self.world.now() + self.nap();
             self.naps.push(Reverse((first, peer)));
         }
         peer
+    }
+
+    /// Starts a peer with random others in its memory.
+    pub fn start(&mut self, peer: PeerId) {
+        let remembered = self.acquaintances(REMEMBERED);
+        self.world.start(peer, &remembered);
     }
 
     /// What a newcomer is like.

@@ -1,6 +1,7 @@
 //! The swarm: a seed draws a realm, a list of mishaps and their times. Whatever it draws, once the
 //! mishaps end the peers have to find together again, and every live name has to be found.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -129,7 +130,6 @@ fn mishap(realm: &mut Realm) {
             realm.join(nature, Rank::NONE);
         }
         (6, Some(peer)) => {
-            kill(realm, peer);
             restart(realm, peer);
         }
         (7, Some(peer)) => realm.world.sleep(peer),
@@ -156,28 +156,44 @@ fn kill(realm: &mut Realm, peer: PeerId) {
     }
 }
 
+/// The new life of a device knows nothing of the names of the old one.
 fn restart(realm: &mut Realm, peer: PeerId) {
-    if !realm.world.peer(peer).is_alive() {
-        let remembered = realm.acquaintances(3);
-        realm.world.start(peer, &remembered);
-    }
+    realm.world.kill(peer);
+    realm.names.retain(|name| name.owner != peer);
+    realm.start(peer);
 }
 
-/// The network is whole, all are awake, and owners whose peer has no link at all restart it.
+/// The network is whole, all are awake, and owners whose peers know nobody of the others restart
+/// them, with somebody in their memory.
 fn end_mishaps(realm: &mut Realm) {
     realm.world.heal();
     realm.wake_all();
     realm.end_naps();
     realm.run_for(Duration::from_secs(30));
-    let lonely: Vec<PeerId> = realm
-        .awake()
-        .filter(|peer| realm.world.snapshot(*peer).is_none_or(|one| one.neighbours.is_empty()))
-        .collect();
-    for peer in lonely {
-        realm.names.retain(|name| name.owner != peer);
-        realm.world.kill(peer);
-        restart(realm, peer);
+    let groups = acquainted(realm);
+    let largest = groups.iter().max_by_key(|group| group.len()).cloned().unwrap_or_default();
+    let apart: Vec<PeerId> = realm.awake().filter(|peer| !largest.contains(peer)).collect();
+    apart.iter().for_each(|peer| realm.world.kill(*peer));
+    apart.iter().for_each(|peer| restart(realm, *peer));
+}
+
+/// Groups of live peers of whom each knows another one: by a link, or since its start. (They know
+/// more, having met others before; so groups are no larger than in truth.)
+fn acquainted(realm: &Realm) -> Vec<BTreeSet<PeerId>> {
+    let mut groups: Vec<BTreeSet<PeerId>> = Vec::new();
+    for peer in realm.awake() {
+        let neighbours = realm.world.snapshot(peer).map(|one| one.neighbours).unwrap_or_default();
+        let linked = neighbours.iter().filter_map(|one| realm.world.find(&one.device));
+        let known = linked.chain(realm.world.peer(peer).remembered().iter().copied());
+        let mut group: BTreeSet<PeerId> =
+            known.filter(|other| realm.world.peer(*other).is_awake()).collect();
+        group.insert(peer);
+        let (joined, apart) = groups.into_iter().partition(|other| !other.is_disjoint(&group));
+        groups = apart;
+        group.extend(Vec::into_iter(joined).flatten());
+        groups.push(group);
     }
+    groups
 }
 
 fn until_quiet(realm: &mut Realm, parameters: &Parameters) -> Option<Duration> {

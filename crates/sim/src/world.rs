@@ -120,6 +120,7 @@ impl World {
         one.overlay =
             Some(Box::new(Overlay::new(now, own, config, one.certifier(), verifier, rng)));
         one.started_at = now;
+        one.remembered = remembered.into();
         one.told_reachability = false;
         self.note(peer, Kind::Start, remembered.len() as u64);
         self.feed(peer, Input::Start { bootstrap });
