@@ -33,8 +33,9 @@ pub struct PublicKey(
 );
 
 /// A signature that is not of the key over the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BadSignature;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not this key's signature over these bytes")]
+pub struct BadSignature;
 
 impl SecretKey {
     /// A new key.
@@ -115,7 +116,10 @@ impl PublicKey {
     }
 
     /// Checks a signature made by [`SecretKey::sign`].
-    pub(crate) fn verify(
+    ///
+    /// # Errors
+    /// When it is not this key's, of that kind, over these bytes.
+    pub fn verify(
         &self,
         domain: &'static str,
         payload: &[u8],

@@ -54,7 +54,7 @@ pub use invitation::{
 pub use invitations::{
     INVITATIONS_MAX, InvitationError, Invitations, Issuer, Offer, TooManyInvitations,
 };
-pub use key::{PublicKey, SecretKey};
+pub use key::{BadSignature, PublicKey, SecretKey};
 pub use membership::{MEMBERSHIP_LIFE, Membership, MembershipChain, POSITIONS_DEFAULT, Rights};
 pub use name::{EntityName, KeySpellingError, Label, LabelError, Name, NameError};
 pub use realm::{AuthorityChange, Genesis, Realm, RealmError};

@@ -1,0 +1,57 @@
+//! Several trees: how they are found, and which one yields.
+//!
+//! Trees are ordered: a ranked founder's before an unranked one's, then the older, then the smaller
+//! id. A peer that sees a better tree with a living root goes there, after a short random time, and
+//! shows its new place to its neighbours, who follow. So a tree that yields empties by itself.
+
+use std::time::Duration;
+
+use cloak_base::DeviceId;
+
+use crate::cert::TreeId;
+use crate::chain::Chain;
+use crate::contact::Contact;
+use crate::overlay::Overlay;
+use crate::snapshot::Role;
+use crate::timers::Timer;
+
+/// Longest wait before a peer follows into a better tree.
+const MOVE_WITHIN: Duration = Duration::from_millis(1500);
+
+impl Overlay {
+    /// A linked peer is in another tree.
+    pub(crate) fn compare_trees(&mut self, from: DeviceId, theirs: TreeId) {
+        let Some(ours) = self.tree.chain.as_ref().map(Chain::tree) else { return };
+        let rooted = self.links.get(from).is_some_and(|link| link.rooted);
+        if theirs < ours && rooted {
+            let when = self.now + self.rng.duration(Duration::ZERO, MOVE_WITHIN);
+            self.timers.set_earlier(Timer::Move, when);
+        }
+    }
+
+    /// Goes to the better tree, if there still is one.
+    pub(crate) fn on_move_due(&mut self) {
+        let Some(ours) = self.tree.chain.as_ref().map(Chain::tree) else { return };
+        let better = self.links.iter().any(|link| {
+            link.rooted && link.chain.as_ref().is_some_and(|chain| chain.tree() < ours)
+        });
+        if better {
+            self.seek = None;
+            self.lose_place();
+        }
+    }
+
+    /// Asks a random remembered peer where it is, by linking to it.
+    pub(crate) fn on_explore_due(&mut self) {
+        let lonely = self.links.count(Role::Extra) == 0 && self.tree.children.is_empty();
+        let pace = self.config.explore_every / if lonely { 4 } else { 1 };
+        let next = self.jittered(pace);
+        self.timers.set(Timer::Explore, next);
+        let unlinked = |contact: &&Contact| !self.links.has(contact.device);
+        let unlinked: Vec<Contact> = self.remembered.iter().filter(unlinked).cloned().collect();
+        if !unlinked.is_empty() {
+            let at = self.random_below(unlinked.len());
+            self.dial(&unlinked[at]);
+        }
+    }
+}
