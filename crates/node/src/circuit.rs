@@ -27,20 +27,23 @@ const INCOMING_MAX: usize = 64;
 /// Answers that are awaited from neighbours, at most.
 const AWAITED_MAX: usize = 1024;
 
+/// What a neighbour says of a circuit: its cookie, or why there is none.
+type Answer = Result<Cookie, Code>;
+
 /// What a node knows of circuits.
 pub(crate) struct Circuits {
     pub(crate) cookies: Cookies,
     pub(crate) relaying: Relaying,
     incoming: Arc<Semaphore>,
     /// By the neighbour who has to answer, and the circuit.
-    awaited: Mutex<HashMap<(DeviceId, u64), oneshot::Sender<Result<Cookie, Code>>>>,
+    awaited: Mutex<HashMap<(DeviceId, u64), oneshot::Sender<Answer>>>,
 }
 
 /// An answer that is awaited; dropping it ends that.
 struct Awaited<'a> {
     circuits: &'a Circuits,
     key: (DeviceId, u64),
-    answer: oneshot::Receiver<Result<Cookie, Code>>,
+    answer: oneshot::Receiver<Answer>,
 }
 
 impl Circuits {
@@ -71,7 +74,7 @@ impl Circuits {
     }
 
     /// A neighbour answered; what nobody waits for any more is dropped.
-    fn answered(&self, neighbour: DeviceId, circuit: u64, answer: Result<Cookie, Code>) {
+    fn answered(&self, neighbour: DeviceId, circuit: u64, answer: Answer) {
         if let Some(waiting) = lock(&self.awaited).remove(&(neighbour, circuit)) {
             let _ = waiting.send(answer);
         }
@@ -79,7 +82,7 @@ impl Circuits {
 }
 
 impl Awaited<'_> {
-    async fn answer(&mut self) -> Result<Cookie, Code> {
+    async fn answer(&mut self) -> Answer {
         (&mut self.answer).await.unwrap_or(Err(Code::PeerUnreachable))
     }
 }

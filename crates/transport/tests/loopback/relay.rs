@@ -1,4 +1,8 @@
 //! Circuits: hops opened with cookies, spliced at a host that sees ciphertext only.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests measure real time, and their tasks end with their runtime"
+)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
