@@ -201,6 +201,31 @@ impl Host {
         self.namespace.nft("delete table inet cut\n");
     }
 
+    /// Refuses every connection from the network, as a firewall does.
+    pub fn refuse_incoming(&self) {
+        self.namespace.nft(
+            "add table inet shut\n\
+             add chain inet shut in { type filter hook input priority 0; }\n\
+             add rule inet shut in iifname eth0 tcp flags & (syn | ack) == syn reject with tcp reset\n",
+        );
+    }
+
+    /// Ends [`Host::refuse_incoming`].
+    pub fn allow_incoming(&self) {
+        self.namespace.nft("delete table inet shut\n");
+    }
+
+    /// Drops every packet to and from one other host.
+    pub fn part_from(&self, other: Ipv4Addr) {
+        self.namespace.nft(&format!(
+            "add table inet apart\n\
+             add chain inet apart in {{ type filter hook input priority 0; }}\n\
+             add chain inet apart out {{ type filter hook output priority 0; }}\n\
+             add rule inet apart in ip saddr {other} drop\n\
+             add rule inet apart out ip daddr {other} drop\n"
+        ));
+    }
+
     /// Makes `resolver` the DNS server of commands that are started from now on.
     ///
     /// # Panics

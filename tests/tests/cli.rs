@@ -119,6 +119,7 @@ fn json_has_the_documented_fields() {
         "locators",
         "peers_linked",
         "peers_known",
+        "circuits",
         "sessions_live",
         "sessions_suspended",
         "memory_held",

@@ -22,6 +22,8 @@ use crate::validity::{CLOCK_TOLERANCE, TimeError, Validity};
 pub const LOCATORS_MAX: usize = 8;
 /// Most exposed ports in a record.
 pub const PORTS_MAX: usize = 64;
+/// Most relays in a record.
+pub const RELAYS_MAX: usize = 3;
 /// How long a device record counts. Its device refreshes it long before.
 pub const DEVICE_RECORD_LIFE: Duration = Duration::from_secs(3600);
 /// Longest life that a record may claim.
@@ -44,6 +46,11 @@ pub struct DeviceRecord {
     epoch: Epoch,
     #[n(5)]
     validity: Validity,
+    #[n(6)]
+    #[cbor(decode_with = "codec::at_most::<_, _, RELAYS_MAX>")]
+    relays: Vec<DeviceId>,
+    #[n(7)]
+    is_relay: bool,
 }
 
 /// What a device publishes of itself, before it is signed.
@@ -57,6 +64,11 @@ pub struct Announcement {
     pub preference: u16,
     /// Above that of every record published before.
     pub epoch: Epoch,
+    /// Hosts through which the device may be reached, best first; what is beyond [`RELAYS_MAX`] is
+    /// left out.
+    pub relays: Vec<DeviceId>,
+    /// Whether the device relays for others.
+    pub is_relay: bool,
 }
 
 /// A record that was verified, with the bytes in which it travels.
@@ -93,9 +105,11 @@ pub enum BindingError {
 const _: () = assert!(Signed::<DeviceRecord>::MAX <= 8 * 1024 - 8, "fits a control frame");
 
 impl Record for DeviceRecord {
-    const DOMAIN: &'static str = "device-record";
-    /// Credentials, 8 locators of 25 bytes, 64 ports of 3 bytes, and the rest.
-    const PAYLOAD_MAX: usize = CREDENTIALS_MAX + LOCATORS_MAX * 25 + PORTS_MAX * 3 + 64;
+    /// The second form: the first had no relays. A record of that form is not known any more.
+    const DOMAIN: &'static str = "device-record-2";
+    /// Credentials, 8 locators of 25 bytes, 64 ports of 3 bytes, 3 relays of 34, and the rest.
+    const PAYLOAD_MAX: usize =
+        CREDENTIALS_MAX + LOCATORS_MAX * 25 + PORTS_MAX * 3 + RELAYS_MAX * 34 + 64;
 }
 
 impl DeviceRecord {
@@ -106,14 +120,18 @@ impl DeviceRecord {
         announcement: Announcement,
         now: UnixTime,
     ) -> Signed<Self> {
-        let Announcement { mut locators, mut ports, preference, epoch } = announcement;
+        let Announcement { mut locators, mut ports, preference, epoch, mut relays, is_relay } =
+            announcement;
         locators.truncate(LOCATORS_MAX);
+        relays.truncate(RELAYS_MAX);
         ports.sort_unstable();
         ports.dedup();
         ports.truncate(PORTS_MAX);
         let validity = Validity::starting(now, DEVICE_RECORD_LIFE);
         let credentials = credentials.clone();
-        Signed::sign(Self { credentials, locators, ports, preference, epoch, validity }, device)
+        let record =
+            Self { credentials, locators, ports, preference, epoch, validity, relays, is_relay };
+        Signed::sign(record, device)
     }
 
     /// Where the device may be reached, best first. They are a peer's word: filter before dialling.
@@ -139,6 +157,16 @@ impl DeviceRecord {
     /// The highest counts.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Hosts through which the device may be reached, best first.
+    pub fn relays(&self) -> &[DeviceId] {
+        &self.relays
+    }
+
+    /// Whether the device says that it relays for others.
+    pub fn is_relay(&self) -> bool {
+        self.is_relay
     }
 
     /// When it was made, and until when it counts.

@@ -35,6 +35,7 @@ mod validity;
 pub use authority::{Authority, NotTheAuthority};
 pub use binding::{
     Announcement, Binding, BindingError, DEVICE_RECORD_LIFE, DeviceRecord, LOCATORS_MAX, PORTS_MAX,
+    RELAYS_MAX,
 };
 pub use bindings::{BINDINGS_MAX, Bindings, Inserted};
 pub use codec::DecodeError;

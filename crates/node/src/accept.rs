@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_session::{Role, Session};
-use cloak_transport::{Accepted, Connection, Listener, RecvError, UnexpectedData};
+use cloak_transport::{Accepted, Carrier, Connection, Listener, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Open, Purpose, SessionFrame};
 
 use crate::api::{Backend, BoxFuture, Incoming};
@@ -37,7 +37,7 @@ async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     let greeted = tokio::select! {
         biased;
         () = cancel.cancelled() => return,
-        greeted = shared.welcome(&mut connection, &half_open) => greeted,
+        greeted = shared.welcome(&mut connection, half_open.deadline()) => greeted,
     };
     match greeted {
         Ok((hello, nonce)) => {
@@ -53,7 +53,16 @@ async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     }
 }
 
-async fn dispatch(shared: Arc<Shared>, mut connection: Connection, hello: Hello, nonce: Nonce) {
+/// Serves a connection whose `Hello` was verified.
+pub(crate) async fn dispatch(
+    shared: Arc<Shared>,
+    mut connection: Connection,
+    hello: Hello,
+    nonce: Nonce,
+) {
+    if connection.via().is_some() {
+        shared.peer(connection.peer()).tell(PeerCommand::Relayed);
+    }
     match hello.purpose {
         Purpose::Peer => {
             let peer = shared.peer(connection.peer());
@@ -71,6 +80,15 @@ async fn dispatch(shared: Arc<Shared>, mut connection: Connection, hello: Hello,
             }
         }
         Purpose::Proof { cookie } => shared.locator_proved(cookie, connection.peer()),
+        Purpose::Hop { cookie } => {
+            let hop = shared.circuits.cookies.redeem_by(&cookie, connection.peer());
+            if let Some(hop) = hop
+                && flush(&mut connection).await.is_ok()
+            {
+                // Whoever asked for the hop may have given up.
+                let _ = hop.send(Carrier::wrapped(connection));
+            }
+        }
         Purpose::Join => shared.redeem(&mut connection, &hello, nonce).await,
     }
 }

@@ -35,6 +35,11 @@ pub struct OverlayConfig {
     pub lan: bool,
     /// Whether we relay for peers that cannot reach each other.
     pub relay: bool,
+    /// Most circuits that we relay at a time.
+    pub relay_circuits: usize,
+    /// Bytes per second that we relay for one device, both ways together.
+    #[serde(deserialize_with = "text::byte_size::deserialize")]
+    pub relay_rate: ByteSize,
     /// Whether private addresses outside our own subnets may be dialled.
     pub private_locators: bool,
 }
@@ -47,6 +52,8 @@ impl Default for OverlayConfig {
             peers: Vec::new(),
             lan: false,
             relay: true,
+            relay_circuits: 256,
+            relay_rate: ByteSize(32 << 20),
             private_locators: false,
         }
     }

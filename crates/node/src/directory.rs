@@ -42,6 +42,8 @@ pub struct Candidate {
     pub ports: Vec<u16>,
     /// Where it may be reached, as it says.
     pub locators: Vec<SocketAddr>,
+    /// Through which devices it may be reached otherwise.
+    pub relays: Vec<DeviceId>,
     /// Epoch of its record.
     pub epoch: Epoch,
     /// Whether the record has not expired.
@@ -125,23 +127,21 @@ impl Directory {
         home.store().put(&[("bindings", &records), ("epoch", &epoch.to_be_bytes())])
     }
 
-    /// Makes and takes in our own record, above every epoch seen of it; gives its bytes.
+    /// Makes and takes in our own record, above every epoch seen of it, whatever epoch is said; gives
+    /// its bytes.
     ///
     /// # Errors
     /// Our own credentials do not count: expired, revoked, or a wrong clock.
     pub(crate) fn publish(
         &self,
         home: &Home,
-        locators: Vec<SocketAddr>,
-        ports: Vec<u16>,
-        preference: u32,
+        said: Announcement,
         now: UnixTime,
     ) -> Result<Vec<u8>, BindingError> {
         let trust = home.trust();
         let mut state = write(&self.state);
         let epoch = state.epoch.next();
-        let preference = u16::try_from(preference).unwrap_or(u16::MAX);
-        let announcement = Announcement { locators, ports, preference, epoch };
+        let announcement = Announcement { epoch, ..said };
         let record = DeviceRecord::sign(&home.keys().device, &trust.credentials, announcement, now);
         let bytes = record.encode();
         state.bindings.publish(record, &trust.realm, &trust.revocations, now)?;
@@ -204,6 +204,13 @@ impl Directory {
             .bindings
             .device(device)
             .map_or_else(Vec::new, |binding| binding.record().locators().to_vec())
+    }
+
+    /// The hosts that a device published, and whether it relays itself.
+    pub(crate) fn relays(&self, device: DeviceId) -> (Vec<DeviceId>, bool) {
+        let state = read(&self.state);
+        let known = state.bindings.device(device).map(Binding::record);
+        known.map_or_else(Default::default, |record| (record.relays().to_vec(), record.is_relay()))
     }
 
     /// Where a device may be dialled: hints first, since we saw or were told them, then what it
@@ -333,6 +340,7 @@ fn candidate(binding: &Binding, now: UnixTime) -> Candidate {
         entity: binding.peer().entity,
         ports: record.ports().to_vec(),
         locators: record.locators().to_vec(),
+        relays: record.relays().to_vec(),
         epoch: record.epoch(),
         fresh: binding.is_fresh(now),
     }

@@ -111,7 +111,7 @@ impl Driver {
         })
         .await;
         let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall());
-        self.handle.show(self.session.snapshot());
+        self.show();
         self.shared.sessions.remove(&self.handle, self.was_lost().then_some((now, wall)));
         self.handle.peer.forget(self.handle.id);
     }
@@ -145,7 +145,7 @@ impl Driver {
             moved |= self.events(now);
         }
         self.part(cx);
-        self.handle.show(self.session.snapshot());
+        self.show();
         if self.ended.is_some() && self.parting.is_empty() && self.lanes.is_empty() {
             return Poll::Ready(());
         }
@@ -165,6 +165,7 @@ impl Driver {
                 Command::NetworkChanged => self.network_changed(now),
                 Command::PeerIncarnation(run) => self.session.peer_incarnation(now, run),
                 Command::Close => {}
+                Command::Better(lane) => self.improve(*lane, now),
                 Command::Cut => self.cut(now),
                 Command::Shed => self.session.shed(now),
             }
@@ -191,6 +192,21 @@ impl Driver {
                 return self.drop_lane(id, error.code());
             }
         }
+    }
+
+    /// Goes over to a direct lane, while a relayed one is in use.
+    fn improve(&mut self, lane: Lane, now: Instant) {
+        if !self.handle.is_relayed() {
+            return self.shared.release(lane);
+        }
+        self.session.improve(now);
+        self.ride(lane, None, now);
+    }
+
+    fn show(&self) {
+        let snapshot = self.session.snapshot();
+        let current = self.lanes.iter().find(|lane| Some(lane.id) == snapshot.lane);
+        self.handle.show(snapshot, current.is_some_and(|lane| lane.connection.via().is_some()));
     }
 
     fn close(&mut self, code: Code, now: Instant) {
@@ -469,7 +485,7 @@ impl Driver {
         tracing::debug!(session = %self.handle.id.fmt_short(), ?end, "ended");
         self.ended = Some(end);
         // Whoever hears of the end from its application finds it listed.
-        self.handle.show(self.session.snapshot());
+        self.show();
         if let End::Lost(code) = end {
             self.answer(Err(code));
             if let Some(application) = self.application.take() {

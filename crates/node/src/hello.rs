@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloak_base::DeviceId;
 use cloak_identity::Credentials;
-use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, HalfOpen, RecvError, UnexpectedData};
+use cloak_transport::{Connection, HANDSHAKE_TIMEOUT, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Purpose, VERSION};
 
 use crate::directory::{code, verify};
@@ -35,14 +35,14 @@ impl Shared {
         Ok((connection, hello, nonce))
     }
 
-    /// Answers the `Hello` of a connection that we accepted, while it is half-open.
+    /// Answers the `Hello` of a connection that we accepted, which has to come in time.
     pub(crate) async fn welcome(
         self: &Arc<Self>,
         connection: &mut Connection,
-        half_open: &HalfOpen,
+        until: tokio::time::Instant,
     ) -> Result<(Hello, Nonce), Code> {
         let nonce = Nonce(self.random_bytes::<32>().into());
-        let hello = tokio::time::timeout_at(half_open.deadline(), read_hello(connection))
+        let hello = tokio::time::timeout_at(until, read_hello(connection))
             .await
             .map_err(|_| Code::Timeout)??;
         // Who is refused is told why instead of who we are.
@@ -67,7 +67,8 @@ impl Shared {
             incarnation: self.incarnation,
             nonce,
             purpose,
-            observed: Some(connection.peer_addr()),
+            // The address of a host's hop is not the peer's.
+            observed: connection.via().is_none().then(|| connection.peer_addr()),
             listening: self.locators.port(),
         }
     }

@@ -9,6 +9,7 @@ mod accept;
 mod admin;
 mod api;
 mod certificates;
+mod circuit;
 mod config;
 mod directory;
 mod discovery;

@@ -242,12 +242,22 @@ impl Shared {
         }
     }
 
+    /// Asks a linked peer to dial back what nobody has confirmed, where nobody confirmed anything.
+    pub(crate) fn confirm_anew(&self) {
+        let peers = self.all_peers();
+        let linked = peers.iter().find(|peer| peer.is_linked());
+        if let Some(peer) = linked.filter(|_| !self.locators.is_confirmed()) {
+            self.confirm_locators(peer, None);
+        }
+    }
+
     /// A peer reached us at the locator that the cookie stands for.
     pub(crate) fn locator_proved(self: &Arc<Self>, cookie: u64, peer: DeviceId) {
         tracing::debug!(peer = %peer.fmt_short(), "a locator was confirmed");
         if self.locators.proved(cookie, peer) {
             self.publish();
         }
+        self.check_relays();
     }
 
     /// Dials a locator because its owner asked: only where the owner is connected from, or says in

@@ -60,6 +60,9 @@ impl Shared {
             PeerFrame::Certified { certificate } => self.certified(&certificate),
             PeerFrame::Appoint { certificate } => self.appointed(&certificate)?,
             PeerFrame::Refused { code } => tracing::debug!(%code, "a request was refused"),
+            PeerFrame::Circuit { .. } | PeerFrame::Hop { .. } | PeerFrame::NoCircuit { .. } => {
+                return Ok(self.circuit_message(peer, message));
+            }
             PeerFrame::Redeem { .. } | PeerFrame::Redeemed { .. } => return Err(Code::Violation),
             // The channel answers these itself.
             PeerFrame::Probe { .. } | PeerFrame::Alive { .. } => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_base::{ByteSize, Rng};
-use cloak_transport::{Clock, Listener, ListenerLimits, SocketOptions, Tls};
+use cloak_transport::{Clock, Cookies, Listener, ListenerLimits, SocketOptions, Tls};
 use cloak_wire::Code;
 
 use crate::api::ServiceTable;
@@ -74,7 +74,8 @@ impl Node {
             .map_err(|_| StartError::Crypto("the device's key was refused"))?;
         let mut rng = system_rng()?;
         let incarnation = home.next_incarnation(rng.next_u64())?;
-        let listener = bind(&config.overlay.listen, &tls)?;
+        let cookies = Cookies::new(Arc::clone(&clock));
+        let listener = bind(&config.overlay.listen, &tls, cookies.clone())?;
         let locators = OwnLocators::new(
             listener.local_addrs(),
             config.overlay.advertise.clone(),
@@ -82,8 +83,18 @@ impl Node {
         );
         let directory = Directory::load(&home, clock.wall());
         let rng = rng.split();
-        let parts =
-            Parts { clock, tls, config, home, incarnation, directory, locators, services, rng };
+        let parts = Parts {
+            clock,
+            tls,
+            config,
+            home,
+            incarnation,
+            directory,
+            locators,
+            cookies,
+            services,
+            rng,
+        };
         let shared = Arc::new(Shared::new(parts));
         shared.publish();
         // Before anyone hears of our record: a crash must not publish its epoch twice.
@@ -164,6 +175,7 @@ impl Node {
             locators: shared.locators.views(),
             peers_linked: linked,
             peers_known: peers.len() as u64,
+            circuits: shared.circuits.relaying.circuits() as u64,
             sessions_live: count(SessionState::Live),
             sessions_suspended: count(SessionState::Suspended),
             memory_held: shared.ledger.held(),
@@ -185,8 +197,13 @@ impl Node {
             .map(|peer| {
                 let device = peer.device();
                 let locators = self.0.directory.published(device);
-                let locators = locators.iter().map(ToString::to_string).collect();
-                peer.view(self.0.sessions.count(device), locators)
+                let (relays, is_relay) = self.0.directory.relays(device);
+                PeerView {
+                    locators: locators.iter().map(ToString::to_string).collect(),
+                    relays: relays.iter().map(ToString::to_string).collect(),
+                    is_relay,
+                    ..peer.view(self.0.sessions.count(device))
+                }
             })
             .collect();
         rows.sort_by(|a, b| (&a.name, &a.device).cmp(&(&b.name, &b.device)));
@@ -241,7 +258,7 @@ impl Node {
     }
 }
 
-fn bind(addresses: &[SocketAddr], tls: &Tls) -> Result<Listener, StartError> {
+fn bind(addresses: &[SocketAddr], tls: &Tls, cookies: Cookies) -> Result<Listener, StartError> {
     let sockets = addresses
         .iter()
         .map(|address| {
@@ -250,7 +267,7 @@ fn bind(addresses: &[SocketAddr], tls: &Tls) -> Result<Listener, StartError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     let (options, limits) = (SocketOptions::default(), ListenerLimits::default());
-    Ok(Listener::new(sockets, tls.clone(), options, limits))
+    Ok(Listener::new(sockets, tls.clone(), options, limits, cookies))
 }
 
 /// A generator seeded from the operating system.

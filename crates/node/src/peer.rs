@@ -54,6 +54,8 @@ pub(crate) enum PeerCommand {
     Woke,
     /// The peer's binding changed: there may be new locators.
     Rebound,
+    /// The peer reached us through a host: a direct path is looked for from now on.
+    Relayed,
     /// Something suggests that the channel is dead: probe it.
     Suspect,
     /// The peer was revoked, or asked to be forgotten.
@@ -88,7 +90,8 @@ struct Shown {
     standing: Option<Standing>,
     state: LinkState,
     since: UnixTime,
-    address: Option<SocketAddr>,
+    link: Option<Link>,
+    is_relayed: bool,
     rtt: Option<Duration>,
     last_error: Option<String>,
 }
@@ -100,6 +103,15 @@ pub(crate) struct Standing {
     /// [`Home::version`](crate::home::Home::version) when they were verified.
     pub(crate) version: u64,
     pub(crate) expires: UnixTime,
+}
+
+/// The transport of a direct peer channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Where the peer's end is.
+    pub(crate) from: SocketAddr,
+    /// Where we reached the peer, if we dialled one.
+    pub(crate) dialled_at: Option<SocketAddr>,
 }
 
 /// State of the link to a peer.
@@ -148,7 +160,8 @@ impl Peer {
                 standing: None,
                 state: LinkState::Dialling,
                 since: shared.clock.wall(),
-                address: None,
+                link: None,
+                is_relayed: false,
                 rtt: None,
                 last_error: None,
             }),
@@ -338,6 +351,11 @@ impl Peer {
             .retain_mut(|(since, lane)| !all && now.since(*since) < IDLE_AGE && lane.is_healthy());
     }
 
+    /// Drops the warm lanes that lead through a host: there is a direct path.
+    pub(crate) fn drop_relayed(&self) {
+        lock(&self.demand).idle.retain(|(_, lane)| lane.connection.via().is_none());
+    }
+
     /// What the task is to provide now.
     pub(crate) fn needs(&self, now: Instant) -> Needs {
         let demand = lock(&self.demand);
@@ -380,23 +398,28 @@ impl Peer {
         }
     }
 
-    fn set_link(&self, address: Option<SocketAddr>, rtt: Option<Duration>) {
+    fn set_link(&self, link: Option<Link>, is_relayed: bool, rtt: Option<Duration>) {
         let mut shown = lock(&self.shown);
-        shown.address = address;
+        (shown.link, shown.is_relayed) = (link, is_relayed);
         shown.rtt = rtt.or(shown.rtt);
     }
 
-    /// The other end of the channel.
+    /// The other end of the channel, where it is direct.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        lock(&self.shown).address
+        self.direct_link().map(|link| link.from)
+    }
+
+    /// The direct channel, if there is one.
+    pub(crate) fn direct_link(&self) -> Option<Link> {
+        lock(&self.shown).link
     }
 
     fn set_error(&self, error: Option<String>) {
         lock(&self.shown).last_error = error;
     }
 
-    /// The row of `cloak peers`.
-    pub(crate) fn view(&self, sessions: usize, locators: Vec<String>) -> PeerView {
+    /// The row of `cloak peers`, without what the peer published.
+    pub(crate) fn view(&self, sessions: usize) -> PeerView {
         let idle = lock(&self.demand).idle.len();
         let shown = lock(&self.shown);
         PeerView {
@@ -409,8 +432,15 @@ impl Peer {
             }
             .to_owned(),
             state_since: shown.since.to_string(),
-            address: shown.address.map(|address| address.to_string()),
-            locators,
+            address: shown.link.map(|link| link.from.to_string()),
+            link: match shown.state {
+                LinkState::Linked if shown.is_relayed => Some("relay".to_owned()),
+                LinkState::Linked => Some("direct".to_owned()),
+                LinkState::Dialling | LinkState::Unreachable => None,
+            },
+            locators: Vec::new(),
+            relays: Vec::new(),
+            is_relay: false,
             rtt_ms: shown.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
             lanes: sessions as u64,
             idle_lanes: idle as u64,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cloak_base::Epoch;
 use cloak_identity::{
-    BindingError, DeviceRecord, MembershipChain, Registrar, RevocationList, Signed,
+    Announcement, BindingError, DeviceRecord, MembershipChain, Registrar, RevocationList, Signed,
 };
 use cloak_wire::{Code, PeerFrame, Serials};
 
@@ -22,9 +23,16 @@ impl Shared {
     /// Signs a new record of ourselves and passes it to every linked peer.
     pub(crate) fn publish(self: &Arc<Self>) {
         let preference = read(&self.config).device.preference;
-        let (locators, ports) = (self.locators.current(), self.services.ports());
-        let now = self.clock.wall();
-        let made = self.directory.publish(&self.home, locators, ports, preference, now);
+        let (relays, is_relay) = self.relay_record();
+        let said = Announcement {
+            locators: self.locators.current(),
+            ports: self.services.ports(),
+            preference: u16::try_from(preference).unwrap_or(u16::MAX),
+            epoch: Epoch(0),
+            relays,
+            is_relay,
+        };
+        let made = self.directory.publish(&self.home, said, self.clock.wall());
         let sentence = made
             .as_ref()
             .err()
@@ -39,6 +47,13 @@ impl Shared {
     /// Whether our last record could not be made: our certificates do not count by the clock here.
     pub(crate) fn is_unpublished(&self) -> bool {
         lock(&self.warnings).contains_key(RECORD_WARNING)
+    }
+
+    /// Publishes anew where our hosts are others now, or we became a relay or no longer are one.
+    pub(crate) fn check_relays(self: &Arc<Self>) {
+        if self.relay_record() != self.directory.relays(self.tls.device()) {
+            self.publish();
+        }
     }
 
     /// Writes the known records to the store, if they changed. Blocks on the disk.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cloak_base::{DeviceId, Instant, SessionId, UnixTime};
 use cloak_session::{Role, Snapshot};
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     PeerIncarnation(cloak_base::Incarnation),
     /// Look at [`SessionHandle::closing`].
     Close,
+    /// A lane that is better than the present one, which works.
+    Better(Box<Lane>),
     /// Drop the lane as a fault would.
     Cut,
     /// The ledger is over its high-water mark.
@@ -55,6 +57,8 @@ pub(crate) struct SessionHandle {
     /// Why the session is to end, once somebody said so.
     closing: Mutex<Option<Code>>,
     shown: Mutex<Shown>,
+    /// The lane in use leads through a host.
+    relayed: AtomicBool,
 }
 
 /// What changes of a session while it lives.
@@ -77,7 +81,9 @@ impl SessionHandle {
         let (inbox, commands) = mpsc::channel(INBOX_MAX);
         let shown = Mutex::new(Shown { snapshot: None, application });
         let closing = Mutex::new(None);
-        (Arc::new(Self { id, role, peer, target, opened_at, inbox, closing, shown }), commands)
+        let relayed = AtomicBool::new(false);
+        let handle = Self { id, role, peer, target, opened_at, inbox, closing, shown, relayed };
+        (Arc::new(handle), commands)
     }
 
     /// Ends the session. It is not lost when the queue is full: whatever fills it wakes the task,
@@ -93,8 +99,14 @@ impl SessionHandle {
     }
 
     /// Called by the session's task whenever something visible changed.
-    pub(crate) fn show(&self, snapshot: Snapshot) {
+    pub(crate) fn show(&self, snapshot: Snapshot, relayed: bool) {
+        self.relayed.store(relayed, Ordering::Relaxed);
         lock(&self.shown).snapshot = Some(snapshot);
+    }
+
+    /// Whether the session rides on a lane that leads through a host.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relayed.load(Ordering::Relaxed)
     }
 
     /// The backend or proxy client that the session serves.
@@ -126,7 +138,10 @@ impl SessionHandle {
             peer: self.peer.entity_name(),
             peer_device: self.peer.name(),
             port: port(&self.target),
-            lane: snapshot.lane.filter(|_| !suspended).map(|_| "direct".to_owned()),
+            lane: snapshot
+                .lane
+                .filter(|_| !suspended)
+                .map(|_| if self.is_relayed() { "relay".to_owned() } else { "direct".to_owned() }),
             opened_at: self.opened_at.to_string(),
             resumes: snapshot.resumes,
             bytes_sent: snapshot.sent,

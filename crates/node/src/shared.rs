@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use cloak_base::{DeviceId, Incarnation, Instant, Rng, SessionId};
 use cloak_session::{LaneId, Ledger, Tombstone, Tombstones};
 use cloak_transport::{
-    Clock, Connection, Dialler, RACE_STAGGER, RaceError, SocketOptions, Tls, race, source_for,
+    Clock, Connection, Cookies, Dialler, RACE_STAGGER, RaceError, SocketOptions, Tls, race,
+    source_for,
 };
 use cloak_wire::{Code, Hello, SessionFrame};
 use dashmap::DashMap;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Incoming, ServiceTable};
+use crate::circuit::Circuits;
 use crate::config::NodeConfig;
 use crate::directory::Directory;
 use crate::home::Home;
@@ -41,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) incarnation: Incarnation,
     pub(crate) directory: Directory,
     pub(crate) locators: OwnLocators,
+    pub(crate) circuits: Circuits,
     pub(crate) sessions: Registry,
     pub(crate) peers: DashMap<DeviceId, Arc<Peer>>,
     pub(crate) ledger: Ledger,
@@ -69,6 +72,7 @@ pub(crate) struct Parts {
     pub(crate) incarnation: Incarnation,
     pub(crate) directory: Directory,
     pub(crate) locators: OwnLocators,
+    pub(crate) cookies: Cookies,
     pub(crate) services: Arc<dyn ServiceTable>,
     pub(crate) rng: Rng,
 }
@@ -76,6 +80,8 @@ pub(crate) struct Parts {
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         let linger = parts.config.session.linger;
+        let clock = Arc::clone(&parts.clock);
+        let circuits = Circuits::new(parts.cookies, &parts.config.overlay, clock);
         Self {
             started_at: parts.clock.now(),
             ledger: Ledger::new(parts.config.memory.max.0),
@@ -91,6 +97,7 @@ impl Shared {
             incarnation: parts.incarnation,
             directory: parts.directory,
             locators: parts.locators,
+            circuits,
             sessions: Registry::default(),
             peers: DashMap::new(),
             services: parts.services,
@@ -242,6 +249,7 @@ impl Shared {
     /// A peer's channel is up: it is asked whether it can reach us.
     pub(crate) fn linked(self: &Arc<Self>, peer: &Arc<Peer>, hello: &Hello) {
         self.confirm_locators(peer, hello.observed);
+        self.check_relays();
         self.send_appointment(peer);
     }
 

@@ -14,6 +14,8 @@ use crate::shared::Shared;
 const EVERY: Duration = Duration::from_secs(5);
 /// Our record is published anew after this long; it lives for an hour.
 const REFRESH_EVERY: Duration = Duration::from_secs(1200);
+/// How often a device that nobody could dial back asks again: its firewall may have changed.
+const CONFIRM_EVERY: Duration = Duration::from_secs(30);
 /// How often the ledger is looked at. With [`SHED_MAX`] sessions of at most 4 MiB each, memory is
 /// freed faster than any network fills it.
 const RELIEVE_EVERY: Duration = Duration::from_millis(250);
@@ -24,6 +26,7 @@ const DISK_LOW: u64 = 4 << 20;
 
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut published = shared.clock.now();
+    let mut confirmed = published;
     loop {
         tokio::select! {
             biased;
@@ -36,8 +39,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             published = now;
             shared.publish();
         }
+        if now.since(confirmed) >= CONFIRM_EVERY {
+            confirmed = now;
+            shared.confirm_anew();
+        }
         let saver = Arc::clone(&shared);
         shared.tasks.spawn_blocking(move || saver.save_directory());
+        shared.check_relays();
         shared.renew_membership();
         shared.renew_certificates();
         shared.dismiss_revoked();

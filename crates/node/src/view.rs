@@ -71,10 +71,16 @@ pub struct PeerView {
     pub state: String,
     /// When it entered that state.
     pub state_since: String,
-    /// Address of the peer channel's other end.
+    /// Address of the peer channel's other end; null where it leads through a relay.
     pub address: Option<String>,
+    /// Whether the peer channel is `direct` or leads through a `relay`; null without one.
+    pub link: Option<String>,
     /// Locators the peer published.
     pub locators: Vec<String>,
+    /// Devices through which it may be reached, as it published.
+    pub relays: Vec<String>,
+    /// Whether it relays for others, as it published.
+    pub is_relay: bool,
     /// Round-trip time of the peer channel.
     pub rtt_ms: Option<u64>,
     /// Lanes in use.
@@ -164,6 +170,8 @@ pub struct Status {
     pub peers_linked: u64,
     /// Peers known.
     pub peers_known: u64,
+    /// Circuits that we relay for others.
+    pub circuits: u64,
     /// Sessions that are live.
     pub sessions_live: u64,
     /// Sessions that are suspended.

@@ -20,6 +20,7 @@ pub(crate) async fn network(shared: Arc<Shared>) {
         tracing::info!("the network changed");
         shared.locators.network_changed();
         shared.publish();
+        shared.confirm_anew();
         shared.tell_peers(|| PeerCommand::NetworkChanged);
         for session in shared.sessions.all() {
             let _ = session.inbox.try_send(Command::NetworkChanged);

@@ -109,10 +109,14 @@ impl Node {
         let locators: Vec<_> = candidate.locators.iter().map(ToString::to_string).collect();
         let ports: Vec<_> = candidate.ports.iter().map(ToString::to_string).collect();
         format!(
-            "{} ({}) at {}, ports {}, epoch {}{}",
+            "{} ({}) at {}{}, ports {}, epoch {}{}",
             candidate.name,
             candidate.device.fmt_short(),
             if locators.is_empty() { "no locator".to_owned() } else { locators.join(" ") },
+            match candidate.relays.len() {
+                0 => String::new(),
+                relays => format!(", or through {relays} relays"),
+            },
             if ports.is_empty() { "none".to_owned() } else { ports.join(" ") },
             candidate.epoch.0,
             if candidate.fresh { "" } else { ", not heard of lately" },
@@ -148,9 +152,13 @@ impl Node {
         let rows = self.peers();
         let device = candidate.device.to_string();
         match rows.into_iter().find(|row| row.device == device) {
-            Some(row) if row.state == "linked" => {
-                ok("path", format!("linked at {}", row.address.unwrap_or_default()))
-            }
+            Some(row) if row.state == "linked" => ok(
+                "path",
+                match row.address {
+                    Some(address) => format!("linked at {address}"),
+                    None => "linked through a relay".to_owned(),
+                },
+            ),
             Some(row) => {
                 let error = row.last_error.map_or(String::new(), |error| format!(" ({error})"));
                 let tried = row.locators.join(" ");

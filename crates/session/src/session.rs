@@ -69,6 +69,8 @@ pub struct Session {
     busy_at: Instant,
     /// Since when no lane is known to work, and why.
     suspended: Option<(Instant, Code)>,
+    /// The next lane that we dial is tried although the present one works: it is a better one.
+    improving: bool,
     /// Until when a lane would only bring bytes that were shed.
     paused_until: Option<Instant>,
     /// When to ask the ledger again, and how long the wait was.
@@ -185,6 +187,7 @@ impl Session {
             moved_at: now,
             busy_at: now,
             suspended: None,
+            improving: false,
             paused_until: None,
             memory_retry: None,
             memory_wait: Duration::ZERO,

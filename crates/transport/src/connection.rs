@@ -8,6 +8,7 @@
 //! Whoever owns a connection polls it: [`Connection::poll_recv`] until it is pending, then
 //! [`Connection::poll_flush`], because reading may leave something to answer (a TLS key update).
 
+mod carrier;
 mod error;
 mod handshake;
 mod outgoing;
@@ -24,9 +25,9 @@ use std::time::Duration;
 use cloak_base::DeviceId;
 use cloak_wire::{DATA_MAX, Decoder, Frame, Item, data_header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::tls::{Engine, State, TlsError};
+pub use carrier::Carrier;
 pub use error::{RecvError, UnexpectedData};
 pub use handshake::{AcceptError, DialError, HANDSHAKE_TIMEOUT};
 pub(crate) use outgoing::Outgoing;
@@ -48,7 +49,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One authenticated transport. Everything about it moves with the value.
 pub struct Connection {
-    tcp: TcpStream,
+    carrier: Carrier,
+    /// The host through which it runs, where it is not direct.
+    via: Option<DeviceId>,
     engine: Engine,
     side: Side,
     peer: DeviceId,
@@ -105,6 +108,12 @@ impl Connection {
         self.peer_addr
     }
 
+    /// The host whose circuit carries this connection; none where it is direct. The addresses are
+    /// those of the hop then.
+    pub fn via(&self) -> Option<DeviceId> {
+        self.via
+    }
+
     /// True where we dialled.
     pub fn is_dialler(&self) -> bool {
         self.side == Side::Dialler
@@ -117,7 +126,7 @@ impl Connection {
 
     /// What the kernel knows of the path, where it tells.
     pub fn progress(&self) -> Option<Progress> {
-        socket::progress(&self.tcp)
+        socket::progress(self.carrier.tcp())
     }
 
     /// Bytes of memory held in buffers, for the ledger; zero while idle.
@@ -205,11 +214,12 @@ impl Connection {
         while self.out.len() > 0 {
             let unsent = self.out.unsent();
             let piece = &unsent[..unsent.len().min(SEND_MAX)];
-            match ready!(Pin::new(&mut self.tcp).poll_write(cx, piece))? {
+            match ready!(Pin::new(&mut self.carrier).poll_write(cx, piece))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.out.consume(written),
             }
         }
+        ready!(Pin::new(&mut self.carrier).poll_flush(cx))?;
         // Only now: an alert may have been queued.
         let has_failed = self.sending == Sending::Failed;
         Poll::Ready(if has_failed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) })
@@ -261,7 +271,7 @@ impl Connection {
         }
         ready!(self.poll_flush(cx))?;
         if self.sending != Sending::Closed {
-            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut self.carrier).poll_shutdown(cx))?;
             self.sending = Sending::Closed;
         }
         Poll::Ready(Ok(()))
@@ -285,8 +295,7 @@ impl Connection {
 
     /// Ends the connection at once: unsent bytes are dropped and the peer sees a reset.
     pub fn abort(self) {
-        // Where it fails, the connection is gone already.
-        let _ = self.tcp.set_zero_linger();
+        self.carrier.abort();
     }
 
     /// Reads once and hands what was opened to `sink`, in one piece.
@@ -301,7 +310,7 @@ impl Connection {
         }
         Scratch::lend(|scratch| {
             let mut space = ReadBuf::new(scratch.read_space(max));
-            let filled = ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut space));
+            let filled = ready!(Pin::new(&mut self.carrier).poll_read(cx, &mut space));
             let read = space.filled().len();
             let outcome = match filled {
                 Ok(()) if read > 0 => self.open(scratch, read, sink),

@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cloak_base::{DeviceId, Instant};
+use cloak_wire::Cookie;
+use tokio::net::TcpStream;
 
 use crate::clock::Clock;
 use crate::connection::{Connection, DialError, SocketOptions};
 use crate::locator::host;
+use crate::relay::{HopError, open_hop};
 use crate::tls::Tls;
 
 /// Dials to one target that may be under way or have failed, at once: the lanes of four devices
@@ -58,6 +61,24 @@ impl Dialler {
         let connection = Connection::dial(addr, &self.tls, expected, &self.options).await?;
         self.targets().give_back(target);
         Ok(connection)
+    }
+
+    /// As [`open_hop`], unless too many dials to that target led nowhere lately.
+    ///
+    /// # Errors
+    /// See [`HopError`]; [`io::ErrorKind::QuotaExceeded`](std::io::ErrorKind) before anything was
+    /// sent.
+    ///
+    /// # Cancel safety
+    /// As for [`Dialler::dial`].
+    pub async fn hop(&self, addr: SocketAddr, cookie: &Cookie) -> Result<TcpStream, HopError> {
+        let target = host(addr.ip());
+        if !self.targets().take(target, self.clock.now()) {
+            return Err(HopError::Io(std::io::ErrorKind::QuotaExceeded));
+        }
+        let hop = open_hop(addr, cookie, &self.options).await?;
+        self.targets().give_back(target);
+        Ok(hop)
     }
 
     fn targets(&self) -> std::sync::MutexGuard<'_, Targets> {

@@ -10,13 +10,14 @@ mod lan;
 mod listener;
 mod locator;
 mod race;
+mod relay;
 mod retry;
 mod tls;
 mod watch;
 
 pub use clock::{Clock, SkewedClock, SystemClock, deadline, sleep_until};
 pub use connection::{
-    AcceptError, Connection, DialError, HANDSHAKE_TIMEOUT, Progress, RecvError, SEND_MAX,
+    AcceptError, Carrier, Connection, DialError, HANDSHAKE_TIMEOUT, Progress, RecvError, SEND_MAX,
     SocketOptions, UnexpectedData,
 };
 pub use dialler::Dialler;
@@ -24,6 +25,10 @@ pub use lan::{Lan, LanError};
 pub use listener::{Accepted, HalfOpen, Listener, ListenerLimits, ListenerStats, listen};
 pub use locator::{LocatorError, Policy, Private, Subnet, canonical, dialable};
 pub use race::{RACE_MAX, RACE_STAGGER, RaceError, race};
+pub use relay::{
+    COOKIE_LIFE, Cookies, HopError, Place, RelayLimits, RelayRefusal, Relaying, STATUS_TIMEOUT,
+    SpliceEnd, Waiting, open_hop, splice,
+};
 pub use retry::{Hurry, Redial, Retry};
 pub use tls::{Tls, TlsError, TlsSetupError};
 pub use watch::{NetworkWatch, WakeWatch, interface_addresses, source_for};

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use cloak_wire::PREAMBLE_MAGIC;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use tokio::time::{Sleep, sleep, timeout_at};
 
 use crate::clock::deadline_after;
 use crate::connection::{AcceptError, Connection, HANDSHAKE_TIMEOUT, SocketOptions};
+use crate::relay::{Cookies, accept_hop};
 use crate::tls::Tls;
 pub use half_open::HalfOpen;
 use half_open::HalfOpens;
@@ -47,8 +49,8 @@ impl Default for ListenerLimits {
     }
 }
 
-/// What became of TCP connections. `accepted` is the sum of `authenticated`, `failed`, `timed_out`
-/// and the handshakes under way.
+/// What became of TCP connections. `accepted` is the sum of `authenticated`, `hops`, `failed`,
+/// `timed_out` and the handshakes under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ListenerStats {
     /// TCP connections accepted and let through to a handshake.
@@ -57,7 +59,9 @@ pub struct ListenerStats {
     pub refused: u64,
     /// Handshakes that succeeded.
     pub authenticated: u64,
-    /// Handshakes that failed.
+    /// Hops of circuits, opened with a cookie that counted.
+    pub hops: u64,
+    /// Handshakes that failed, and hops.
     pub failed: u64,
     /// Handshakes that were not over at the deadline.
     pub timed_out: u64,
@@ -81,6 +85,8 @@ pub struct Listener {
     /// Time from accept to a verified `Hello`.
     deadline: Duration,
     half_open: HalfOpens,
+    /// Those of the hops that are expected.
+    cookies: Cookies,
     /// Each is half-open, so there are as many at most.
     handshakes: JoinSet<Outcome>,
     stats: ListenerStats,
@@ -90,7 +96,14 @@ pub struct Listener {
 }
 
 /// How a handshake went; none at the deadline.
-type Outcome = Option<Result<Accepted, AcceptError>>;
+type Outcome = Option<Result<Opened, AcceptError>>;
+
+/// What a TCP connection became.
+enum Opened {
+    Transport(Box<Accepted>),
+    /// Whoever waited for the hop has it.
+    Hop,
+}
 
 /// Binds a socket to listen on. `[::]` takes IPv4 too, and where the system has no IPv6 it becomes
 /// `0.0.0.0`. Must be called within a tokio runtime.
@@ -107,12 +120,14 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Listener {
-    /// A listener on sockets that are bound already; see [`listen`].
+    /// A listener on sockets that are bound already; see [`listen`]. Hops that are opened with one
+    /// of the `cookies` go to whoever waits for them.
     pub fn new(
         sockets: Vec<TcpListener>,
         tls: Tls,
         options: SocketOptions,
         limits: ListenerLimits,
+        cookies: Cookies,
     ) -> Self {
         Self {
             sockets,
@@ -120,6 +135,7 @@ impl Listener {
             options,
             deadline: limits.deadline,
             half_open: HalfOpens::new(limits.per_source, limits.total),
+            cookies,
             handshakes: JoinSet::new(),
             stats: ListenerStats::default(),
             turn: 0,
@@ -186,18 +202,31 @@ impl Listener {
     fn start(&mut self, tcp: TcpStream, half_open: HalfOpen) {
         self.stats.accepted += 1;
         let (tls, options) = (self.tls.clone(), self.options.clone());
+        let cookies = self.cookies.clone();
         self.handshakes.spawn(async move {
-            let handshake = Connection::accept(tcp, &tls, &options);
-            let opened = timeout_at(half_open.deadline(), handshake).await.ok()?;
-            Some(opened.map(|connection| Accepted { connection, half_open }))
+            let deadline = half_open.deadline();
+            let opening = async {
+                let mut first = [0];
+                if tcp.peek(&mut first).await? == 1 && first[0] == PREAMBLE_MAGIC[0] {
+                    let hop = accept_hop(tcp, &cookies, &options).await;
+                    return hop.map(|()| Opened::Hop).map_err(|_| AcceptError::Closed);
+                }
+                let connection = Connection::accept(tcp, &tls, &options).await?;
+                Ok(Opened::Transport(Box::new(Accepted { connection, half_open })))
+            };
+            timeout_at(deadline, opening).await.ok()
         });
     }
 
     fn count(&mut self, outcome: Outcome) -> Option<Accepted> {
         match outcome {
-            Some(Ok(accepted)) => {
+            Some(Ok(Opened::Transport(accepted))) => {
                 self.stats.authenticated += 1;
-                Some(accepted)
+                Some(*accepted)
+            }
+            Some(Ok(Opened::Hop)) => {
+                self.stats.hops += 1;
+                None
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "handshake");

@@ -145,4 +145,11 @@ frames! {
         peer(|(certificate,)| P::Certified { certificate });
     0x3f Peer(P::Appoint { certificate }) => (certificate,),
         peer(|(certificate,)| P::Appoint { certificate });
+
+    0x50 Peer(P::Circuit { circuit, to }) => (circuit, to),
+        peer(|(circuit, to)| P::Circuit { circuit, to });
+    0x51 Peer(P::Hop { circuit, from, cookie }) => (circuit, from, cookie),
+        peer(|(circuit, from, cookie)| P::Hop { circuit, from, cookie });
+    0x52 Peer(P::NoCircuit { circuit, code }) => (circuit, code),
+        peer(|(circuit, code)| P::NoCircuit { circuit, code });
 }

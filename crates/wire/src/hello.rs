@@ -6,6 +6,8 @@ use cloak_base::{Incarnation, RealmId};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
+use crate::Cookie;
+
 /// Protocol version spoken by this crate; also in the ALPN name `cloak/1`.
 pub const VERSION: u16 = 1;
 
@@ -40,6 +42,13 @@ pub enum Purpose {
         /// The cookie of the `DialBack`.
         #[n(0)]
         cookie: u64,
+    },
+    /// A hop of a circuit, where a plain one found no answer: `Data` carries what a plain one would.
+    #[n(5)]
+    Hop {
+        /// Of the `Hop` that asked for it.
+        #[n(0)]
+        cookie: Cookie,
     },
 }
 

@@ -10,6 +10,7 @@ mod decoder;
 mod frame;
 mod hello;
 mod peer;
+mod preamble;
 mod session;
 
 pub use code::{Blame, Code};
@@ -17,6 +18,7 @@ pub use decoder::{Decoder, Item, WireError};
 pub use frame::{Frame, data_header};
 pub use hello::{Hello, Nonce, Purpose, Serials, VERSION};
 pub use peer::PeerFrame;
+pub use preamble::{Cookie, PREAMBLE_LEN, PREAMBLE_MAGIC, Status, parse_preamble, preamble};
 pub use session::{Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target};
 
 /// Bytes before each frame's body.

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use cloak_base::SessionId;
+use cloak_base::{DeviceId, SessionId};
 use minicbor::bytes::ByteVec;
 
-use crate::{Code, Serials};
+use crate::{Code, Cookie, Serials};
 
 /// A frame of a peer channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,30 @@ pub enum PeerFrame {
     },
     /// The last request is refused.
     Refused {
+        /// Why.
+        code: Code,
+    },
+    /// Asks the receiver for a circuit: two hops, one to each of us, spliced.
+    Circuit {
+        /// Chosen by the sender; unique among those it asks this host for.
+        circuit: u64,
+        /// The device at the other end, a peer of the receiver.
+        to: DeviceId,
+    },
+    /// Open the hop of this circuit: dial the sender, where this link was dialled, and show the
+    /// cookie. Whoever did not dial the link answers with a `Hop` of its own, and is dialled.
+    Hop {
+        /// As in the `Circuit`; on the other side of the host, chosen by the host.
+        circuit: u64,
+        /// Who asked for the circuit, where the receiver did not.
+        from: Option<DeviceId>,
+        /// Counts once, for ten seconds, for the receiver only.
+        cookie: Cookie,
+    },
+    /// There will be no such circuit.
+    NoCircuit {
+        /// As in the `Circuit`.
+        circuit: u64,
         /// Why.
         code: Code,
     },

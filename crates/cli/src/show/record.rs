@@ -16,6 +16,7 @@ pub(crate) fn status(status: &GatewayStatus) -> String {
         ("overlay", node.overlay.clone()),
         ("peers", format!("{} linked, {} known", node.peers_linked, node.peers_known)),
         ("sessions", format!("{} live, {} suspended", node.sessions_live, node.sessions_suspended)),
+        ("relaying", format!("{} circuits", node.circuits)),
         ("services", status.services.to_string()),
         ("proxy", status.proxy_listen.join(" ")),
         ("overlay listener", node.overlay_listen.join(" ")),

@@ -51,7 +51,10 @@ pub(crate) fn peers(rows: &[PeerView]) -> String {
             row.name.clone(),
             row.state.clone(),
             row.state_since.clone(),
-            or_dash(row.address.as_deref()),
+            match row.link.as_deref() {
+                Some("relay") => "(relay)".to_owned(),
+                _ => or_dash(row.address.as_deref()),
+            },
             row.rtt_ms.map_or_else(|| "-".to_owned(), milliseconds),
             format!("{}+{}", row.lanes, row.idle_lanes),
             row.sessions.to_string(),

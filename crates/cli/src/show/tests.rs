@@ -74,6 +74,7 @@ fn status() -> GatewayStatus {
             }],
             peers_linked: 2,
             peers_known: 3,
+            circuits: 4,
             sessions_live: 1,
             sessions_suspended: 1,
             memory_held: 70_000,
@@ -96,7 +97,10 @@ fn unreachable() -> PeerView {
         state: "unreachable".to_owned(),
         state_since: SINCE.to_owned(),
         address: None,
+        link: None,
         locators: vec!["192.0.2.9:7140".to_owned()],
+        relays: Vec::new(),
+        is_relay: false,
         rtt_ms: None,
         lanes: 1,
         idle_lanes: 2,
@@ -205,7 +209,7 @@ fn json_fields_are_the_documented_ones() {
     );
     assert_eq!(
         fields(serde_json::to_value(status()).unwrap()),
-        "certificate_expires device entity home locators membership_expires memory_held memory_max name overlay \
+        "certificate_expires circuits device entity home locators membership_expires memory_held memory_max name overlay \
          overlay_listen peers_known peers_linked pid proxy_listen realm services sessions_live \
          sessions_suspended uptime_ms version warnings",
     );

@@ -6,7 +6,7 @@ use cloak_base::{DeviceId, Epoch, UnixTime};
 use cloak_identity::{
     Announcement, BINDINGS_MAX, BindingError, Bindings, Certifier, CredentialError, Credentials,
     DEVICE_RECORD_LIFE, DEVICES_MAX, DecodeError, DeviceRecord, EntityName, Inserted, LOCATORS_MAX,
-    Name, PORTS_MAX, Rights, Signed, TimeError,
+    Name, PORTS_MAX, RELAYS_MAX, Rights, Signed, TimeError,
 };
 
 use crate::world::{DAY, Household, NOW, World, label};
@@ -17,6 +17,8 @@ fn announcement(epoch: u64) -> Announcement {
         ports: vec![80, 22, 80],
         preference: 0,
         epoch: Epoch(epoch),
+        relays: Vec::new(),
+        is_relay: true,
     }
 }
 
@@ -285,9 +287,12 @@ fn the_largest_record_fits_and_what_is_too_much_is_left_out() {
         ports: (0..=u16::MAX).rev().collect(),
         preference: u16::MAX,
         epoch: Epoch(u64::MAX),
+        relays: vec![DeviceId::from_bytes([0xff; 32]); 20],
+        is_relay: true,
     };
     let record = DeviceRecord::sign(&bob.device, &bob.credentials, most, NOW);
     assert_eq!((record.locators().len(), record.ports().len()), (LOCATORS_MAX, PORTS_MAX));
+    assert_eq!(record.relays().len(), RELAYS_MAX);
     assert_eq!(Signed::<DeviceRecord>::decode(&record.encode()), Ok(record));
 }
 

@@ -44,6 +44,8 @@ fn forms() -> Vec<Form> {
         ports: vec![80],
         preference: 0,
         epoch: Epoch(3),
+        relays: vec![lost],
+        is_relay: false,
     };
     let record = DeviceRecord::sign(&phone.device, &phone.credentials, announcement, NOW);
     let mut changed = realm.clone();

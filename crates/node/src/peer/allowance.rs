@@ -38,6 +38,8 @@ pub(super) fn is_passed_on(message: &PeerFrame) -> bool {
             | PeerFrame::Certify { .. }
             | PeerFrame::Appoint { .. }
             | PeerFrame::DialBack { .. }
+            | PeerFrame::Circuit { .. }
+            | PeerFrame::Hop { from: Some(_), .. }
             | PeerFrame::Nudge { .. }
     )
 }

@@ -1,7 +1,10 @@
 //! The task of one peer: keeps a channel, dials lanes, retries through an outage.
 //!
 //! While the path is *proven* (the last dial worked) lanes are dialled as they are needed. As soon
-//! as a dial fails it is not, and one [`Redial`] runs, two attempts in flight, until one works.
+//! as a dial fails it is not, and one [`Redial`] runs, two attempts in flight, until one works. Where
+//! there is no direct path, hosts are asked for circuits: see [`relayed`].
+
+mod relayed;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,11 +19,12 @@ use tokio::task::JoinSet;
 use super::allowance::{Allowance, is_passed_on};
 use super::channel::Channel;
 use super::redialling::Redialling;
-use super::{Greeting, LinkState, Peer, PeerCommand};
+use super::{Greeting, Link, LinkState, Peer, PeerCommand};
 use crate::lane::{Lane, Opener};
 use crate::registry::Command;
 use crate::shared::Shared;
 use crate::timer::Timer;
+use relayed::Relayed;
 
 /// Dials in flight to one peer while the path is proven, that of the channel included.
 const DIALS_MAX: usize = 32;
@@ -40,7 +44,20 @@ const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// What a dial came to.
 struct Outcome {
     purpose: Purpose,
+    way: Way,
     result: Result<Dialled, Code>,
+}
+
+/// By which way a dial went, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    /// Through a host.
+    Relay,
+    /// Direct, to see whether that is possible again.
+    Probe,
+    /// Direct, for this session, which rides on a relayed lane.
+    Move(SessionId),
 }
 
 enum Dialled {
@@ -54,7 +71,7 @@ enum Step {
     Command(PeerCommand),
     Channel(usize, Result<Vec<PeerFrame>, Code>),
     Dialled(Box<Outcome>),
-    Redialled(Box<Connection>),
+    Redialled(Option<Box<Connection>>),
     Again,
 }
 
@@ -71,6 +88,8 @@ struct Task {
     proven: bool,
     dialling_lanes: usize,
     dialling_channel: bool,
+    /// What there is through hosts.
+    relayed: Relayed,
     /// Since when the first connection after an outage waits for the peer's `Hello`.
     greeting_since: Option<Instant>,
     /// The session that got it.
@@ -112,6 +131,7 @@ pub(super) async fn run(
         proven: false,
         dialling_lanes: 0,
         dialling_channel: false,
+        relayed: Relayed::new(now),
         greeting_since: None,
         lent_to: None,
         dial_back_at: now,
@@ -134,7 +154,7 @@ pub(super) async fn run(
                 Some(command) => Step::Command(command),
             },
             Some(Ok(outcome)) = task.dials.join_next() => Step::Dialled(Box::new(outcome)),
-            connection = task.redial.connection() => Step::Redialled(Box::new(connection)),
+            connection = task.redial.connection() => Step::Redialled(connection.map(Box::new)),
             () = peer.wanted() => Step::Again,
             () = std::future::poll_fn(|cx| timer.poll(cx)) => Step::Again,
         };
@@ -197,7 +217,11 @@ impl Task {
         self.was_waiting = waits;
         if !self.proven {
             let is_wanted = waits || self.channels.is_empty();
-            if is_wanted && self.greeting_until().is_none_or(|until| until <= self.now()) {
+            self.provide_relayed(needs.waiting);
+            if is_wanted
+                && !self.relayed.is_proven()
+                && self.greeting_until().is_none_or(|until| until <= self.now())
+            {
                 self.redial.start(&self.shared, self.peer.device());
             }
             return;
@@ -220,6 +244,7 @@ impl Task {
         self.dialling_lanes = 0;
         self.dialling_channel = false;
         self.greeting_since = None;
+        self.relayed.doubt(self.shared.clock.now());
     }
 
     /// Until when the first connection after an outage may keep the next one from being dialled.
@@ -255,7 +280,7 @@ impl Task {
                 Ok(connection) => greet(&shared, connection, purpose.clone()).await,
                 Err(_) => Err(Code::PeerUnreachable),
             };
-            Outcome { purpose, result }
+            Outcome { purpose, way: Way::Direct, result }
         });
     }
 
@@ -275,7 +300,7 @@ impl Task {
         let shared = Arc::clone(&self.shared);
         self.dials.spawn(async move {
             let result = greet(&shared, connection, Purpose::Peer).await;
-            Outcome { purpose: Purpose::Peer, result }
+            Outcome { purpose: Purpose::Peer, way: Way::Direct, result }
         });
     }
 
@@ -298,7 +323,8 @@ impl Task {
         match step {
             Step::Again => {}
             Step::Command(command) => self.command(command),
-            Step::Redialled(connection) => self.redialled(*connection),
+            Step::Redialled(None) => {}
+            Step::Redialled(Some(connection)) => self.redialled(*connection),
             Step::Dialled(outcome) => self.dialled(*outcome),
             Step::Channel(index, Ok(messages)) => {
                 for message in messages {
@@ -326,7 +352,7 @@ impl Task {
             }
             PeerCommand::NetworkChanged => {
                 self.refused_until = now;
-                self.hurry.now();
+                self.hurry();
                 for channel in &mut self.channels {
                     if !self.shared.is_route_unchanged(&channel.connection) {
                         channel.suspect(now);
@@ -335,7 +361,7 @@ impl Task {
             }
             PeerCommand::Woke => {
                 self.refused_until = now;
-                self.hurry.now();
+                self.hurry();
                 self.peer.sweep(now, false);
                 self.channels.iter_mut().for_each(|channel| channel.suspect(now));
             }
@@ -343,9 +369,10 @@ impl Task {
                 if now.since(self.rebound_at) >= REBOUND_PAUSE {
                     self.rebound_at = now;
                     self.refused_until = now;
-                    self.hurry.now();
+                    self.hurry();
                 }
             }
+            PeerCommand::Relayed => self.relayed.seek_direct(now),
             PeerCommand::Suspect => {
                 self.channels.iter_mut().for_each(|channel| channel.suspect(now));
             }
@@ -354,7 +381,16 @@ impl Task {
         }
     }
 
+    /// Something may have changed for the better.
+    fn hurry(&mut self) {
+        self.hurry.now();
+        self.relayed.hurry(self.shared.clock.now());
+    }
+
     fn dialled(&mut self, outcome: Outcome) {
+        if outcome.way != Way::Direct {
+            return self.dialled_otherwise(outcome);
+        }
         self.count(&outcome.purpose, false);
         match outcome.result {
             Err(code) => self.greeted(Err(code)),
@@ -386,7 +422,13 @@ impl Task {
         peer_nonce: Option<Nonce>,
         local_nonce: Nonce,
     ) -> Option<SessionId> {
-        let lane = Lane {
+        let lane = self.lane(connection, peer_nonce, local_nonce);
+        self.shared.hand_out(lane)
+    }
+
+    /// A lane that we dialled.
+    fn lane(&self, connection: Connection, peer_nonce: Option<Nonce>, local_nonce: Nonce) -> Lane {
+        Lane {
             id: self.shared.next_lane_id(),
             connection,
             peer: Arc::clone(&self.peer),
@@ -396,11 +438,14 @@ impl Task {
             peer_nonce,
             unread: std::collections::VecDeque::new(),
             opener: Opener::Local,
-        };
-        self.shared.hand_out(lane)
+        }
     }
 
     fn linked(&mut self, connection: Connection, hello: &Hello) {
+        // Each side may ask for a circuit while the other dials.
+        if connection.via().is_some() && self.link().is_some() {
+            return;
+        }
         let now = self.now();
         match self.peer.may_log(now) {
             true => tracing::info!(peer = %self.peer.name(), "linked"),
@@ -414,8 +459,13 @@ impl Task {
             channel.send(PeerFrame::Revocations { list: list.into() });
         }
         channel.send(PeerFrame::Serials(self.shared.serials()));
+        if channel.connection.via().is_none() {
+            self.linked_directly();
+        }
         self.channels.insert(0, channel);
         self.channels.truncate(CHANNELS_MAX);
+        // Others may ask for this link as soon as they hear of it.
+        self.show();
         self.shared.linked(&self.peer, hello);
     }
 
@@ -433,6 +483,8 @@ impl Task {
         // Whether the path still works is for the next dial to show, two attempts at a time.
         self.doubt();
         self.peer.sweep(self.now(), true);
+        self.show();
+        self.shared.check_relays();
         for session in self.shared.sessions.of(self.peer.device()) {
             let _ = session.inbox.try_send(Command::Suspect(cloak_session::Suspicion::PeerSilent));
         }
@@ -466,7 +518,9 @@ impl Task {
             .filter(|_| !self.channels.is_empty());
         let greeting = self.greeting_until().filter(|until| *until > self.now());
         let refused = Some(self.refused_until).filter(|until| *until > self.now());
-        channels.chain(dial_back).chain(refused).chain(greeting).fold(self.sweep_at, Instant::min)
+        let relayed = self.relayed_timeout();
+        let all = channels.chain(dial_back).chain(refused).chain(greeting).chain(relayed);
+        all.fold(self.sweep_at, Instant::min)
     }
 
     fn handle_timeout(&mut self) {
@@ -476,6 +530,7 @@ impl Task {
                 self.channel_lost(index, code);
             }
         }
+        self.seek_direct();
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP_EVERY;
             self.peer.sweep(now, false);
@@ -491,8 +546,20 @@ impl Task {
         };
         self.peer.set_state(state, self.shared.clock.wall());
         let channel = self.channels.first();
-        let address = channel.map(|channel| channel.connection.peer_addr());
-        self.peer.set_link(address, channel.and_then(Channel::rtt));
+        let is_relayed = channel.is_some_and(|channel| channel.connection.via().is_some());
+        self.peer.set_link(self.link(), is_relayed, channel.and_then(Channel::rtt));
+    }
+
+    /// The direct channels: where the peer dialled one from, and where we dialled one to.
+    fn link(&self) -> Option<Link> {
+        let direct = || {
+            let connections = self.channels.iter().map(|channel| &channel.connection);
+            connections.filter(|connection| connection.via().is_none())
+        };
+        let dialled = direct().find(|connection| connection.is_dialler());
+        let accepted = direct().find(|connection| !connection.is_dialler());
+        let from = accepted.or(dialled)?.peer_addr();
+        Some(Link { from, dialled_at: dialled.map(Connection::peer_addr) })
     }
 
     /// Closes every channel with a word.

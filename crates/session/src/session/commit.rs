@@ -31,6 +31,7 @@ impl Session {
         peer: Standing,
     ) -> Result<(), Violation> {
         self.committed = rank;
+        self.improving = false;
         if let Some(attempt) = self.attempt {
             if attempt.lane == lane {
                 self.attempt = None;

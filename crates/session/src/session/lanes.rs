@@ -34,6 +34,14 @@ impl Session {
         }
     }
 
+    /// The next lane given with [`lane_up`](Self::lane_up) is better than the one in use, which works:
+    /// the session goes over to it, and keeps the present one until it has.
+    pub fn improve(&mut self, now: Instant) {
+        self.tick(now);
+        self.improving = self.phase == Phase::Open && self.current.is_some();
+        self.settle();
+    }
+
     /// The lane's transport broke, or the peer closed it.
     pub fn lane_down(&mut self, now: Instant, lane: LaneId) {
         self.tick(now);
@@ -78,7 +86,8 @@ impl Session {
     pub(super) fn start_attempt(&mut self) {
         let is_needed = match self.phase {
             Phase::Opening(_) => self.role == Role::Initiator,
-            Phase::Open | Phase::Leaving(_) => self.suspended.is_some(),
+            Phase::Open => self.suspended.is_some() || self.improving,
+            Phase::Leaving(_) => self.suspended.is_some(),
             Phase::Ended(_) => false,
         };
         if !is_needed || self.attempt.is_some() || self.paused_until.is_some() {

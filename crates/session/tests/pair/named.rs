@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloak_session::{End, Event, Planted, State, Suspicion};
+use cloak_session::{End, Event, Planted, Session, State, Suspicion};
 use cloak_wire::Code;
 
 use crate::plan::{Fault, Plan};
@@ -129,6 +129,29 @@ fn zombie_lane_never_blocks_resume() {
     assert_eq!(states(&mut world), [State::Live; 2]);
     let old = world.wires.values().filter(|wire| wire.bound.contains(&Bound::Session)).count();
     assert_eq!(old, 1, "the half-dead lane is closed at both ends");
+}
+
+#[test]
+fn a_better_lane_is_taken_while_the_present_one_works() {
+    for side in 0..2 {
+        let mut world = World::new(1, steady());
+        world.run_for(5 * S, |_| false);
+        world.with_session(side, Session::improve);
+        let better = world.connect(side);
+        world.run_for(S, |_| false);
+        for side in 0..2 {
+            let snapshot = world.session(side).snapshot();
+            assert_eq!((snapshot.lane, snapshot.resumes), (Some(better), 1));
+            assert!(!world.sides[side].events.contains(&Event::Suspended));
+        }
+        world.run();
+
+        let mut world = World::new(1, steady());
+        world.run_for(5 * S, |_| false);
+        world.connect(side);
+        world.run_for(S, |_| false);
+        assert_eq!(world.session(side).snapshot().resumes, 0, "it was not asked for");
+    }
 }
 
 #[test]

@@ -386,7 +386,7 @@ impl World {
         }
     }
 
-    fn with_session(&mut self, side: usize, act: impl FnOnce(&mut Session, Instant)) {
+    pub(crate) fn with_session(&mut self, side: usize, act: impl FnOnce(&mut Session, Instant)) {
         let now = self.local(side);
         if let Some(session) = &mut self.sides[side].session {
             act(session, now);

@@ -7,10 +7,11 @@ use std::time::Duration;
 use cloak_base::DeviceId;
 use cloak_wire::Decoder;
 use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::scratch::LEFT_OVER_MAX;
-use super::{Connection, Outgoing, Side, SocketOptions};
+use super::{Carrier, Connection, Outgoing, Side, SocketOptions};
 use crate::locator::canonical;
 use crate::tls::{Engine, State, Tls, TlsError};
 
@@ -93,7 +94,7 @@ impl Connection {
     ) -> Result<Self, DialError> {
         let opening = async {
             let tcp = options.connect(addr).await?;
-            Ok(open(tcp, tls.dial(expected)?, Side::Dialler).await?)
+            Ok(open(tcp.into(), tls.dial(expected)?, Side::Dialler, None).await?)
         };
         tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await.unwrap_or(Err(DialError::Timeout))
     }
@@ -112,11 +113,46 @@ impl Connection {
         options: &SocketOptions,
     ) -> Result<Self, AcceptError> {
         options.apply(SockRef::from(&tcp))?;
-        open(tcp, tls.accept()?, Side::Acceptor).await
+        open(tcp.into(), tls.accept()?, Side::Acceptor, None).await
+    }
+
+    /// Proves both devices to each other over a hop of a circuit, as the one that asked for it; the
+    /// host `via` sees ciphertext only. Within [`HANDSHAKE_TIMEOUT`].
+    ///
+    /// # Errors
+    /// As for [`Connection::dial`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the hop.
+    pub async fn dial_over(
+        hop: Carrier,
+        tls: &Tls,
+        expected: DeviceId,
+        via: DeviceId,
+    ) -> Result<Self, DialError> {
+        let opening = open(hop, tls.dial(Some(expected))?, Side::Dialler, Some(via));
+        let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await;
+        Ok(opened.map_err(|_| DialError::Timeout)??)
+    }
+
+    /// The same as the other end of the circuit. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// As for [`Connection::accept`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the hop.
+    pub async fn accept_over(hop: Carrier, tls: &Tls, via: DeviceId) -> Result<Self, AcceptError> {
+        open(hop, tls.accept()?, Side::Acceptor, Some(via)).await
     }
 }
 
-async fn open(tcp: TcpStream, mut engine: Engine, side: Side) -> Result<Connection, AcceptError> {
+async fn open(
+    mut carrier: Carrier,
+    mut engine: Engine,
+    side: Side,
+    via: Option<DeviceId>,
+) -> Result<Connection, AcceptError> {
     let mut out = Outgoing::default();
     let mut input = Vec::new();
     let mut received = Vec::new();
@@ -125,7 +161,7 @@ async fn open(tcp: TcpStream, mut engine: Engine, side: Side) -> Result<Connecti
         let (used, state) = engine.open(&mut input, &mut out, &mut sink);
         input.drain(..used);
         // The last flight, or an alert, is sent whatever the state is.
-        let sent = send_all(&tcp, &mut out).await;
+        let sent = send_all(&mut carrier, &mut out).await;
         match state? {
             State::Open => {
                 sent?;
@@ -134,16 +170,17 @@ async fn open(tcp: TcpStream, mut engine: Engine, side: Side) -> Result<Connecti
             State::PeerClosed => return Err(AcceptError::Closed),
             State::Handshaking => {
                 sent?;
-                read_more(&tcp, &mut input).await?;
+                read_more(&mut carrier, &mut input).await?;
             }
         }
     }
     input.shrink_to_fit();
     Ok(Connection {
         peer: engine.peer()?,
-        local_addr: canonical(tcp.local_addr()?),
-        peer_addr: canonical(tcp.peer_addr()?),
-        tcp,
+        local_addr: canonical(carrier.tcp().local_addr()?),
+        peer_addr: canonical(carrier.tcp().peer_addr()?),
+        carrier,
+        via,
         engine,
         side,
         decoder: Decoder::default(),
@@ -156,38 +193,32 @@ async fn open(tcp: TcpStream, mut engine: Engine, side: Side) -> Result<Connecti
     })
 }
 
-async fn send_all(tcp: &TcpStream, out: &mut Outgoing) -> Result<(), AcceptError> {
+async fn send_all(carrier: &mut Carrier, out: &mut Outgoing) -> Result<(), AcceptError> {
     while out.len() > 0 {
-        tcp.writable().await?;
-        match tcp.try_write(out.unsent()) {
-            Ok(len) => out.consume(len),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
+        let len = carrier.write(out.unsent()).await?;
+        if len == 0 {
+            return Err(AcceptError::Io(io::ErrorKind::WriteZero));
         }
+        out.consume(len);
     }
-    Ok(())
+    Ok(carrier.flush().await?)
 }
 
-async fn read_more(tcp: &TcpStream, input: &mut Vec<u8>) -> Result<(), AcceptError> {
+async fn read_more(carrier: &mut Carrier, input: &mut Vec<u8>) -> Result<(), AcceptError> {
     if input.len() >= LEFT_OVER_MAX {
         return Err(TlsError::Misbehaved.into());
     }
     if input.capacity() - input.len() < INPUT_FIRST {
         input.reserve(INPUT_FIRST);
     }
-    loop {
-        tcp.readable().await?;
-        // Records after the handshake may come along; what they hold is kept for the first poll.
-        let room = (LEFT_OVER_MAX - input.len()).min(INPUT_FIRST);
-        let before = input.len();
-        input.resize(before + room, 0);
-        let read = tcp.try_read(&mut input[before..]);
-        input.truncate(before + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(0) => return Err(AcceptError::Closed),
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
-        }
+    // Records after the handshake may come along; what they hold is kept for the first poll.
+    let room = (LEFT_OVER_MAX - input.len()).min(INPUT_FIRST);
+    let before = input.len();
+    input.resize(before + room, 0);
+    let read = carrier.read(&mut input[before..]).await;
+    input.truncate(before + *read.as_ref().unwrap_or(&0));
+    match read? {
+        0 => Err(AcceptError::Closed),
+        _ => Ok(()),
     }
 }

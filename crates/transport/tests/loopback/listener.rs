@@ -1,10 +1,12 @@
 //! What strangers may cost, and that friends get through meanwhile.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_transport::{
-    Accepted, Connection, DialError, Listener, ListenerLimits, ListenerStats, SocketOptions, listen,
+    Accepted, Connection, Cookies, DialError, Listener, ListenerLimits, ListenerStats,
+    SocketOptions, SystemClock, listen,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -14,7 +16,8 @@ use crate::support::{DEADLINE, probe, tls};
 fn listener(limits: ListenerLimits) -> (Listener, SocketAddr) {
     let socket = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = socket.local_addr().unwrap();
-    (Listener::new(vec![socket], tls(2), SocketOptions::default(), limits), addr)
+    let cookies = Cookies::new(Arc::new(SystemClock));
+    (Listener::new(vec![socket], tls(2), SocketOptions::default(), limits, cookies), addr)
 }
 
 /// Runs the listener until its counters are as wanted; nobody may get through meanwhile.
@@ -155,7 +158,8 @@ async fn several_sockets_and_both_families_are_served() {
         .map(|addr| listen(addr.parse().unwrap()).unwrap())
         .collect();
     let options = SocketOptions::default();
-    let mut listener = Listener::new(sockets, tls(2), options.clone(), ListenerLimits::default());
+    let (limits, cookies) = (ListenerLimits::default(), Cookies::new(Arc::new(SystemClock)));
+    let mut listener = Listener::new(sockets, tls(2), options.clone(), limits, cookies);
     let addrs = listener.local_addrs();
     let [dual, v4] = addrs[..] else { panic!("{addrs:?}") };
     let dialler = tls(1);

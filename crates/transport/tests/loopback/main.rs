@@ -5,5 +5,6 @@ mod close;
 mod handshake;
 mod listener;
 mod redial;
+mod relay;
 mod support;
 mod transfer;

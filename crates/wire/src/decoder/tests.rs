@@ -1,13 +1,13 @@
 //! Every frame survives any fragmentation; no bytes make the decoder panic or allocate much.
 
-use cloak_base::{Epoch, Incarnation, RealmId, SessionId};
+use cloak_base::{DeviceId, Epoch, Incarnation, RealmId, SessionId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::*;
 
 fn samples() -> Vec<Frame> {
-    let session = SessionId::from_bytes([5; 16]);
+    let (session, device) = (SessionId::from_bytes([5; 16]), DeviceId::from_bytes([6; 32]));
     let secret = Secret([7; 32].into());
     let proof = Proof([9; 32].into());
     let serials = Serials { realm: 3, entity: 4 };
@@ -61,6 +61,9 @@ fn samples() -> Vec<Frame> {
             PeerFrame::Redeem { request: bytes() },
             PeerFrame::Redeemed { grant: bytes() },
             PeerFrame::Refused { code: Code::InvitationUsed },
+            PeerFrame::Circuit { circuit: 1, to: device },
+            PeerFrame::Hop { circuit: 1, from: Some(device), cookie: Cookie([4; 32].into()) },
+            PeerFrame::NoCircuit { circuit: 1, code: Code::Busy },
             PeerFrame::Probe { number: 1 },
             PeerFrame::Alive { number: 1 },
         ]
@@ -136,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn perturbed_frames_never_panic(which in 0usize..27, at in 0usize..500, bit in 0u8..8, piece in 1usize..50) {
+    fn perturbed_frames_never_panic(which in 0usize..33, at in 0usize..500, bit in 0u8..8, piece in 1usize..50) {
         let mut bytes = Vec::new();
         samples()[which].encode(&mut bytes);
         let at = at % bytes.len();
