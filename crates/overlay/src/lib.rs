@@ -49,7 +49,10 @@ pub use config::Config;
 pub use contact::{Contact, LOCATORS_MAX, Own, Rank, Standing};
 pub use drain::{Outlet, drain};
 pub use event::{Code, Command, Destination, Event, Input, LookupId, Place};
-pub use message::{MESSAGE_MAX, Malformed, Message, Passed};
+pub use message::{
+    Body, Found, Greet, MESSAGE_MAX, Malformed, Message, Offer, Origin, Outcome, Passed, Routed,
+    Want,
+};
 pub use overlay::Overlay;
 pub use record::{KEY_MAX, Key, KeyTooLong, RECORD_MAX, Record, RecordVerifier};
 pub use snapshot::{Holding, Neighbour, Role, Snapshot, Stats};
