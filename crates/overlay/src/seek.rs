@@ -134,7 +134,9 @@ impl Overlay {
     /// A peer asks to become our child.
     pub(crate) fn on_join(&mut self, from: DeviceId) {
         if let Some(child) = self.tree.child(from).copied() {
-            return self.add_child(child.index, child.term, from);
+            // Its first question was answered too late for it, and it had given up on us.
+            self.add_child(child.index, child.term, from);
+            return self.hand_down(child.index, from);
         }
         let Some(link) = self.links.get(from) else { return };
         let (entity, positions) = (link.standing.entity, usize::from(link.standing.positions));

@@ -187,7 +187,8 @@ impl Overlay {
             || self.seek_asked(from)
             || self.orphan.as_ref().is_some_and(|orphan| orphan.adopter == Some(from));
         if !expected {
-            return;
+            // It took too long, and we are elsewhere: the place is free again.
+            return self.send(from, Message::Leaving);
         }
         let issuer = chain.above().is_some_and(|above| above.holder() == from);
         if !issuer || chain.holder() != self.own_device() || !self.verify(&chain, from) {
