@@ -145,6 +145,7 @@ impl Overlay {
         let free = if self.room() > 0 { self.free_places() } else { Vec::new() };
         let refusal = match &self.tree.chain {
             None => Some(Refusal::NoPlace),
+            Some(chain) if chain.passes(from) => Some(Refusal::NoPlace),
             Some(_) if free.is_empty() => Some(Refusal::Full),
             Some(_) if kin >= positions.min(CHILDREN_PER_ENTITY_MAX) => Some(Refusal::Full),
             Some(_) => None,
