@@ -269,6 +269,9 @@ impl Overlay {
         if theirs.tree() != ours.tree() {
             return self.compare_trees(from, theirs.tree());
         }
+        self.compare_roots(from, &theirs);
+        let Some(ours) = &self.tree.chain else { return };
+        let Some(link) = self.links.get(from) else { return };
         if theirs.address() == ours.address() && theirs.holder() != ours.holder() {
             if theirs.term() > ours.term() {
                 let contact = link.contact.clone();
