@@ -17,9 +17,6 @@ pub(crate) struct Attachment {
     told: Vec<DeviceId>,
 }
 
-/// Keepalives that a neighbour may miss.
-const MISSED_MAX: u32 = 3;
-
 impl Overlay {
     /// Others can dial us from now on, or no longer.
     pub(crate) fn reachability(&mut self, confirmed: bool) {
@@ -124,7 +121,7 @@ impl Overlay {
 
     /// Keepalives on extra links and to hosts; whoever is silent for too long is probed.
     pub(crate) fn on_keepalive_due(&mut self) {
-        let (now, silent) = (self.now, self.config.keepalive_every * MISSED_MAX);
+        let (now, silent) = (self.now, self.config.keepalive_every * 3 / 2);
         let kept =
             |link: &crate::links::Link| matches!(link.role, Role::Extra | Role::Host | Role::Guest);
         let beat = Message::Beat(self.beat());

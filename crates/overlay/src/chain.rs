@@ -116,6 +116,11 @@ impl Chain {
         self.0.below.as_ref().map(|(above, _)| above)
     }
 
+    /// Whether `device` holds this place or one above it.
+    pub(crate) fn passes(&self, device: DeviceId) -> bool {
+        self.holder() == device || self.above().is_some_and(|above| above.passes(device))
+    }
+
     fn top(root: Arc<RootCert>) -> Self {
         Self(Arc::new(Level { root, address: Address::ROOT, below: None }))
     }

@@ -17,9 +17,11 @@ pub struct Config {
     pub beat_every: Duration,
     /// Silence of a tree neighbour after which it is probed.
     pub silent_after: Duration,
-    /// Within this time a probe or a hop must be answered.
+    /// Within this time a hop must be acknowledged; then it is made again elsewhere.
     pub hop_timeout: Duration,
-    /// Between two keepalives on extra links and to hosts; silence of three of them ends one.
+    /// Within this time a probe must be answered; then the link is ended.
+    pub probe_timeout: Duration,
+    /// Between two keepalives on extra links and to hosts; whoever misses one is probed.
     pub keepalive_every: Duration,
     /// Within this time a dial must succeed.
     pub dial_timeout: Duration,
@@ -63,8 +65,9 @@ impl Default for Config {
             extra_own: 4,
             beat_every: seconds(2),
             silent_after: Duration::from_millis(3500),
-            hop_timeout: seconds(1),
-            keepalive_every: seconds(20),
+            hop_timeout: Duration::from_millis(600),
+            probe_timeout: seconds(1),
+            keepalive_every: seconds(10),
             dial_timeout: seconds(2),
             uptime_min: seconds(0),
             found_after: seconds(10),

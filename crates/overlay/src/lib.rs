@@ -51,6 +51,7 @@ pub use drain::{Outlet, drain};
 pub use event::{Code, Command, Destination, Event, Input, LookupId, Place};
 pub use message::{
     Body, Found, Greet, MESSAGE_MAX, Malformed, Message, Offer, Origin, Outcome, Passed, Routed,
+    Want,
 };
 pub use overlay::Overlay;
 pub use record::{KEY_MAX, Key, KeyTooLong, RECORD_MAX, Record, RecordVerifier};

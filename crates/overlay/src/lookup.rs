@@ -56,16 +56,15 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
-    /// What came of it, when there is no point in asking on: every point was asked once, and enough
-    /// of them have nothing; or all were asked twice.
+    /// What came of it, when there is no point in asking on: all points have nothing, or those
+    /// that did not say were asked again and again.
     fn end(&self) -> Option<Event> {
         let (id, missing) = (self.id, self.missing.len());
-        let asked_all = usize::from(self.steps) >= self.points.len();
-        if missing >= MISSING_MIN && asked_all {
+        let over = self.steps >= STEPS_MAX;
+        if missing == self.points.len() || (over && missing >= MISSING_MIN) {
             let points_asked = u8::try_from(missing).unwrap_or(u8::MAX);
             return Some(Event::NotFound { id, points_asked });
         }
-        let over = self.steps >= STEPS_MAX;
         over.then_some(Event::LookupFailed { id, steps: self.steps })
     }
 }

@@ -124,6 +124,9 @@ impl Overlay {
         if !self.verify(&chain, from) {
             return self.misbehaved(from, crate::event::Code::FalseAddress);
         }
+        if self.is_below(from) {
+            return self.send(from, Message::Refused(crate::message::Refusal::NoPlace));
+        }
         let held = self.tree.child_at(index).copied();
         let floor = self.tree.floor(index);
         let known = held.filter(|child| child.device != from);

@@ -211,7 +211,11 @@ impl Overlay {
         let waited = self.end_dial(device);
         self.remember(&contact);
         if self.links.has(device) {
-            return; // the driver replaced a connection; what we know of the peer holds
+            // The driver replaced a connection. What we know of the peer holds, but it may have
+            // forgotten us.
+            self.greet(device);
+            self.out.extend(waited.into_iter().map(|message| (device, message)));
+            return;
         }
         if self.links.len() >= LINKS_MAX {
             self.events.push_back(Event::Hangup { device, code: Code::Unused });

@@ -3,7 +3,7 @@
 //! A record is stored at its five points, and again where nobody confirms it. From then on a small
 //! touch is sent from time to time; a binder that does not know the record asks for it.
 
-use cloak_base::{Epoch, Instant};
+use cloak_base::{DeviceId, Epoch, Instant};
 use cloak_geometry::{Address, POINTS_PER_NAME};
 
 use crate::event::Event;
@@ -32,6 +32,8 @@ struct Publication {
     whole: bool,
     attempts: u8,
     next: Instant,
+    /// First hops of this round: where nobody confirmed, the next attempt goes another way.
+    tried: Vec<DeviceId>,
     /// The highest epoch of somebody else's that its owner was told of.
     told: Option<Epoch>,
 }
@@ -66,6 +68,7 @@ impl Overlay {
             whole,
             attempts,
             next,
+            tried: Vec::new(),
             told,
         });
         self.timers.set_earlier(Timer::Touch, self.now);
@@ -145,8 +148,13 @@ impl Overlay {
         publication.next = retry;
         let body = if publication.whole { publication.store() } else { publication.touch() };
         let open: Vec<Address> = publication.open_points().cloned().collect();
+        let before = publication.tried.clone();
         for point in open {
-            self.originate(point, None, body.clone());
+            let mut tried = before.clone();
+            self.originate_avoiding(point, None, body.clone(), &mut tried);
+            let first = tried.pop().filter(|_| tried.len() == before.len());
+            let publication = &mut self.published.0[at];
+            publication.tried.extend(first.filter(|first| !publication.tried.contains(first)));
         }
     }
 }
@@ -154,6 +162,7 @@ impl Overlay {
 impl Publication {
     fn rest(&mut self, until: Instant) {
         self.open = [false; POINTS_PER_NAME];
+        self.tried.clear();
         self.next = until;
     }
 

@@ -95,10 +95,14 @@ impl Overlay {
         tried: &mut Vec<DeviceId>,
     ) -> bool {
         let Some(origin) = self.origin() else { return false };
-        let routed = Routed::new(to, device, origin, body);
+        let mut routed = Routed::new(to, device, origin, body);
         let next = self.nearer(&routed.to, |link| !tried.contains(&link.device()));
         if let Some(next) = next.filter(|_| !tried.is_empty()) {
             tried.push(next);
+            // The answer comes back the same way: our parent may be what swallowed the last one.
+            if let Some(there) = self.links.get(next).and_then(|link| link.address.clone()) {
+                routed.origin.address = there;
+            }
             self.send_hop(next, routed);
         } else {
             tried.extend(next);

@@ -134,7 +134,9 @@ impl Overlay {
     /// A peer asks to become our child.
     pub(crate) fn on_join(&mut self, from: DeviceId) {
         if let Some(child) = self.tree.child(from).copied() {
-            return self.add_child(child.index, child.term, from);
+            // Its first question was answered too late for it, and it had given up on us.
+            self.add_child(child.index, child.term, from);
+            return self.hand_down(child.index, from);
         }
         let Some(link) = self.links.get(from) else { return };
         let (entity, positions) = (link.standing.entity, usize::from(link.standing.positions));
@@ -143,6 +145,7 @@ impl Overlay {
         let free = if self.room() > 0 { self.free_places() } else { Vec::new() };
         let refusal = match &self.tree.chain {
             None => Some(Refusal::NoPlace),
+            Some(chain) if chain.passes(from) => Some(Refusal::NoPlace),
             Some(_) if free.is_empty() => Some(Refusal::Full),
             Some(_) if kin >= positions.min(CHILDREN_PER_ENTITY_MAX) => Some(Refusal::Full),
             Some(_) => None,
@@ -183,10 +186,13 @@ impl Overlay {
         }
     }
 
-    /// Linked peers through which a tree can be entered: the best tree in reach.
+    /// Linked peers through which a tree can be entered: the best tree in reach, its newest root.
     pub(crate) fn entries(&self) -> Vec<DeviceId> {
         let rooted = |link: &&crate::links::Link| link.rooted && !link.suspected;
-        let place = |link: &crate::links::Link| link.chain.as_ref().map(Chain::tree);
+        let place = |link: &crate::links::Link| {
+            let root = link.chain.as_ref()?.root_cert();
+            Some((root.founding.tree, std::cmp::Reverse(root.term)))
+        };
         let best = self.links.iter().filter(rooted).filter_map(place).min();
         let there =
             |link: &crate::links::Link| best.is_some() && place(link) == best && rooted(&link);

@@ -70,7 +70,7 @@ impl Overlay {
         }
         if let Some(child) = self.tree.child_at(index).copied() {
             let heard = self.links.get(child.device).map(|link| link.heard);
-            let fresh = heard.is_some_and(|at| self.now.since(at) < self.config.hop_timeout);
+            let fresh = heard.is_some_and(|at| self.now.since(at) < self.config.probe_timeout);
             if fresh {
                 return self.tell_holder(child.device, from);
             }
@@ -104,7 +104,8 @@ impl Overlay {
             ours.tree() == chain.tree() && chain.address().is_ancestor_of(ours.address())
         });
         let leaf = self.tree.children.is_empty() && self.vacancies.is_empty();
-        if !issued || !fits || !leaf || chain.holder() != self.own_device() {
+        let above = chain.above().is_some_and(|above| above.passes(self.own_device()));
+        if !issued || !fits || !leaf || above || chain.holder() != self.own_device() {
             return self.send(from, Message::Refused(Refusal::Declined));
         }
         if !self.verify(&chain, from) {

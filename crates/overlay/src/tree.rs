@@ -187,7 +187,13 @@ impl Overlay {
             || self.seek_asked(from)
             || self.orphan.as_ref().is_some_and(|orphan| orphan.adopter == Some(from));
         if !expected {
-            return;
+            // It took too long, and we are elsewhere: the place is free again.
+            return self.send(from, Message::Leaving);
+        }
+        if chain.above().is_some_and(|above| above.passes(self.own_device())) {
+            // Two peers below one another, each above the other: cut the loop.
+            self.send(from, Message::Leaving);
+            return self.lose_place();
         }
         let issuer = chain.above().is_some_and(|above| above.holder() == from);
         if !issuer || chain.holder() != self.own_device() || !self.verify(&chain, from) {
@@ -263,6 +269,9 @@ impl Overlay {
         if theirs.tree() != ours.tree() {
             return self.compare_trees(from, theirs.tree());
         }
+        self.compare_roots(from, &theirs);
+        let Some(ours) = &self.tree.chain else { return };
+        let Some(link) = self.links.get(from) else { return };
         if theirs.address() == ours.address() && theirs.holder() != ours.holder() {
             if theirs.term() > ours.term() {
                 let contact = link.contact.clone();
@@ -317,7 +326,7 @@ impl Overlay {
         (link.room, link.rooted) = (beat.room, beat.rooted);
         match link.role {
             Role::Parent => self.set_rooted(beat.rooted),
-            // It takes us for its parent or child, but is not ours.
+            // It may take us for its parent or child, and is not ours.
             Role::Passing => self.send(from, Message::Refused(Refusal::NoPlace)),
             _ => {}
         }
@@ -350,7 +359,8 @@ impl Overlay {
         Beat { room: self.room(), rooted: self.tree.rooted }
     }
 
-    /// Our way to a living root changed; what is below hears it at once.
+    /// Our way to a living root changed; all neighbours hear it at once, for what is below us hangs
+    /// on it, and the others may be sending seekers to us.
     pub(crate) fn set_rooted(&mut self, rooted: bool) {
         if self.tree.rooted == rooted {
             return;
@@ -358,8 +368,8 @@ impl Overlay {
         self.tree.rooted = rooted;
         self.tree.unrooted_since = (!rooted).then_some(self.now);
         let beat = self.beat();
-        for child in &self.tree.children {
-            self.out.push_back((child.device, Message::Beat(beat)));
+        for link in self.links.iter().filter(|link| link.role != Role::Parent) {
+            self.out.push_back((link.device(), Message::Beat(beat)));
         }
     }
 
@@ -370,12 +380,12 @@ impl Overlay {
         if link.probed.is_none() {
             link.probed = Some(now);
             self.send(device, Message::Probe);
-            self.timers.set_earlier(Timer::Probes, now + self.config.hop_timeout);
+            self.timers.set_earlier(Timer::Probes, now + self.config.probe_timeout);
         }
     }
 
     pub(crate) fn on_probes_due(&mut self) {
-        let (now, limit) = (self.now, self.config.hop_timeout);
+        let (now, limit) = (self.now, self.config.probe_timeout);
         let late = |link: &crate::links::Link| link.probed.is_some_and(|at| at + limit <= now);
         for device in self.links.devices(late) {
             self.hang_up(device, Code::Silent);
@@ -383,6 +393,11 @@ impl Overlay {
         if let Some(first) = self.links.iter().filter_map(|link| link.probed).min() {
             self.timers.set(Timer::Probes, first + limit);
         }
+    }
+
+    /// Whether our place is below one of `device`'s: it cannot be our child.
+    pub(crate) fn is_below(&self, device: DeviceId) -> bool {
+        self.tree.chain.as_ref().is_some_and(|chain| chain.passes(device))
     }
 
     /// Whether a chain counts: its signatures, and what it says of a root that we know.

@@ -17,6 +17,8 @@ use crate::timers::Timer;
 
 /// Longest wait before a peer follows into a better tree.
 const MOVE_WITHIN: Duration = Duration::from_millis(1500);
+/// Within this time the news of a root's successor reach all that are below it.
+const NEWS_WITHIN: Duration = Duration::from_secs(8);
 
 impl Overlay {
     /// A linked peer is in another tree.
@@ -29,13 +31,39 @@ impl Overlay {
         }
     }
 
+    /// A linked peer is in our tree and may know a newer root. In time a successor's news come from
+    /// above; a peer that has not heard them by then follows a root of the past.
+    pub(crate) fn compare_roots(&mut self, from: DeviceId, theirs: &Chain) {
+        let Some(ours) = &self.tree.chain else { return };
+        let rooted = self.links.get(from).is_some_and(|link| link.rooted);
+        if rooted && theirs.root_cert().term > ours.root_cert().term {
+            let when = self.jittered(NEWS_WITHIN);
+            self.timers.set_earlier(Timer::Move, when);
+        }
+    }
+
+    /// Whether others of our tree have a newer root: one that ours provided for, or one that two
+    /// neighbours agree on. A root without children has nothing to lose.
+    fn follows_a_past_root(&self) -> bool {
+        let Some(ours) = self.tree.chain.as_ref().filter(|_| self.tree.rooted) else {
+            return false;
+        };
+        let alone = self.tree.is_root() && self.tree.children.is_empty();
+        let newer = |chain: &&Chain| {
+            chain.tree() == ours.tree() && chain.root_cert().term > ours.root_cert().term
+        };
+        let links = self.links.iter().filter(|link| link.rooted);
+        let newer: Vec<_> = links.filter_map(|link| link.chain.as_ref()).filter(newer).collect();
+        newer.len() > 1 || newer.iter().any(|chain| alone || self.trusts_root(chain))
+    }
+
     /// Goes to the better tree, if there still is one.
     pub(crate) fn on_move_due(&mut self) {
         let Some(ours) = self.tree.chain.as_ref().map(Chain::tree) else { return };
         let better = self.links.iter().any(|link| {
             link.rooted && link.chain.as_ref().is_some_and(|chain| chain.tree() < ours)
         });
-        if better {
+        if better || self.follows_a_past_root() {
             self.seek = None;
             self.lose_place();
         }

@@ -132,7 +132,7 @@ mod tests {
         let points = vec![(1000.0, 5.0), (10_000.0, f64::NAN), (100_000.0, 7.0)];
         let series = Series { plot: "routes", line: "mean < p95".to_owned(), points };
         let picture = svg("route", "peers", &[&series]);
-        assert!(picture.contains("points=\"64.0,197.2 616.0,148.8\""), "{picture}");
+        assert!(picture.contains("points=\"64.0,194.0 616.0,130.8\""), "{picture}");
         assert!(picture.contains("mean &lt; p95") && picture.contains(">10000<"));
         assert_eq!((nice(7.0), nice(0.3), nice(20.0)), (10.0, 0.5, 20.0));
     }
