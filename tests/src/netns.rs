@@ -215,6 +215,17 @@ impl Host {
         self.namespace.nft("delete table inet shut\n");
     }
 
+    /// Lets connections in from one host only, and none out.
+    pub fn keep_to(&self, other: Ipv4Addr) {
+        self.namespace.nft(&format!(
+            "add table inet kept\n\
+             add chain inet kept in {{ type filter hook input priority 0; }}\n\
+             add chain inet kept out {{ type filter hook output priority 0; }}\n\
+             add rule inet kept in iifname eth0 ip saddr != {other} tcp flags & (syn | ack) == syn drop\n\
+             add rule inet kept out oifname eth0 tcp flags & (syn | ack) == syn drop\n"
+        ));
+    }
+
     /// Drops every packet to and from one other host.
     pub fn part_from(&self, other: Ipv4Addr) {
         self.namespace.nft(&format!(

@@ -184,6 +184,29 @@ fn a_session_goes_on_when_its_host_dies() {
     assert!(open_sessions(&town.alice)[0]["resumes"].as_u64() >= Some(1));
 }
 
+/// Bob takes connections from carol only and makes none: she dialled the link, so she dials the hop.
+#[test]
+fn a_hop_is_dialled_by_whoever_dialled_the_link() {
+    need!(Need::NetworkNamespaces);
+    let mut town = Town::start(&[""]);
+    let bob = town.net.host(1);
+    bob.allow_incoming();
+    bob.keep_to(town.net.host(2).address());
+    town.hosts[0].restart();
+    let carol = town.hosts[0].device_name().to_owned();
+    wait_until("carol is linked with both", SOON, || {
+        link(&town.bob, &carol) == "direct" && link(&town.alice, &carol) == "direct"
+    });
+    let mut opened = None;
+    wait_until("there is a way through carol", 2 * SOON, || {
+        opened = open(town.net.host(0), &town.alice, port::ECHO).ok();
+        opened.is_some()
+    });
+    let mut stream = opened.unwrap();
+    assert_echo(&mut stream, b"through carol");
+    town.wait_lane("relay");
+}
+
 #[test]
 fn hosts_that_do_not_consent_relay_nothing() {
     need!(Need::NetworkNamespaces);
