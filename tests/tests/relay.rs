@@ -208,6 +208,31 @@ fn a_hop_is_dialled_by_whoever_dialled_the_link() {
 }
 
 #[test]
+fn a_hop_is_wrapped_where_only_tls_gets_through() {
+    need!(Need::NetworkNamespaces);
+    let (realm, net) = (Realm::alone(), Net::new(3));
+    [0, 1].into_iter().for_each(|closed| net.host(closed).refuse_incoming());
+    net.host(0).swallow_hops(7140);
+    let home = realm.empty("carol").on(net.host(2));
+    home.init();
+    let carol = home.up(&up());
+    let origin = net.host(1).enter(paced::origin);
+    let alice = join(&carol, realm.empty("alice").on(net.host(0)), "", &up());
+    let services = up().expose(port::PACED, origin.address());
+    let _bob = join(&carol, realm.empty("bob").on(net.host(1)), "", &services);
+    let mut stream = None;
+    wait_until("there is a way to bob", SOON, || {
+        stream = open(net.host(0), &alice, port::PACED).ok();
+        stream.is_some()
+    });
+    let load = Load::over(stream.unwrap(), 1 << 20, Duration::from_secs(3));
+    wait_until("bytes flow", SOON, || load.received() > 0);
+    assert_eq!(open_sessions(&alice)[0]["lane"], "relay");
+    load.finish(SOON);
+    assert!(net.host(0).swallowed() > 0, "the plain hop was tried");
+}
+
+#[test]
 fn hosts_that_do_not_consent_relay_nothing() {
     need!(Need::NetworkNamespaces);
     let town = Town::start(&["[overlay]\nrelay = false\n"]);
