@@ -17,6 +17,7 @@ use cloak_tests::pair::open_sessions;
 use cloak_tests::realm::{Home, Realm};
 use cloak_tests::site::{TICK, port};
 use cloak_tests::skip::Need;
+use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 /// A session goes on within this time after its host died.
@@ -182,6 +183,26 @@ fn a_session_goes_on_when_its_host_dies() {
         });
     }
     assert!(open_sessions(&town.alice)[0]["resumes"].as_u64() >= Some(1));
+}
+
+/// The host's kernel takes everything, and nothing comes out: no end of a connection tells of it.
+#[test]
+fn half_open_relay() {
+    need!(Need::NetworkNamespaces);
+    let mut town = Town::start(&["", ""]);
+    let ticks = town.ticks();
+    town.wait_lane("relay");
+    let lane_is_through = |town: &Town| town.hosts.iter().position(|host| circuits(host) > 0);
+    let used = lane_is_through(&town).unwrap();
+    let mark = ticks.mark();
+    town.hosts[used].signal(Signal::STOP);
+    // What the kernels still held arrives at once.
+    let so_far = ticks.count();
+    wait_until("ticks go on", SOON, || ticks.count() > so_far + 400);
+    println!("ticks went on after {:?}", mark.elapsed());
+    assert!(mark.elapsed() <= RESCUED_WITHIN, "{:?}", mark.elapsed());
+    town.hosts[used].signal(Signal::CONT);
+    town.wait_lane("relay");
 }
 
 /// Bob takes connections from carol only and makes none: she dialled the link, so she dials the hop.
