@@ -215,6 +215,42 @@ impl Host {
         self.namespace.nft("delete table inet shut\n");
     }
 
+    /// Lets connections in from one host only, and none out.
+    pub fn keep_to(&self, other: Ipv4Addr) {
+        self.namespace.nft(&format!(
+            "add table inet kept\n\
+             add chain inet kept in {{ type filter hook input priority 0; }}\n\
+             add chain inet kept out {{ type filter hook output priority 0; }}\n\
+             add rule inet kept in iifname eth0 ip saddr != {other} tcp flags & (syn | ack) == syn drop\n\
+             add rule inet kept out oifname eth0 tcp flags & (syn | ack) == syn drop\n"
+        ));
+    }
+
+    /// Swallows every segment to `port` that begins as a plain hop of a circuit does, as a middlebox
+    /// that lets only TLS through.
+    pub fn swallow_hops(&self, port: u16) {
+        // The TCP header has 32 bytes: 12 of timestamps.
+        self.namespace.nft(&format!(
+            "add table inet tlsonly\n\
+             add chain inet tlsonly out {{ type filter hook output priority 0; }}\n\
+             add rule inet tlsonly out tcp dport {port} @th,256,32 0xc1686f70 counter drop\n"
+        ));
+    }
+
+    /// How many segments [`Host::swallow_hops`] has swallowed.
+    ///
+    /// # Panics
+    /// When it swallows none.
+    #[must_use]
+    pub fn swallowed(&self) -> u64 {
+        let mut command = ip(&["netns", "exec", &self.namespace.name]);
+        let nft = program("nft").unwrap_or_else(|| PathBuf::from("nft"));
+        command.arg(nft).args(["list", "table", "inet", "tlsonly"]);
+        let shown = process::run(command, b"", COMMAND_WITHIN).success().text();
+        let count = shown.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+        count.expect("a counter").parse().expect("a number")
+    }
+
     /// Drops every packet to and from one other host.
     pub fn part_from(&self, other: Ipv4Addr) {
         self.namespace.nft(&format!(

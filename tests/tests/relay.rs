@@ -17,6 +17,7 @@ use cloak_tests::pair::open_sessions;
 use cloak_tests::realm::{Home, Realm};
 use cloak_tests::site::{TICK, port};
 use cloak_tests::skip::Need;
+use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 /// A session goes on within this time after its host died.
@@ -182,6 +183,74 @@ fn a_session_goes_on_when_its_host_dies() {
         });
     }
     assert!(open_sessions(&town.alice)[0]["resumes"].as_u64() >= Some(1));
+}
+
+/// The host's kernel takes everything, and nothing comes out: no end of a connection tells of it.
+#[test]
+fn half_open_relay() {
+    need!(Need::NetworkNamespaces);
+    let mut town = Town::start(&["", ""]);
+    let ticks = town.ticks();
+    town.wait_lane("relay");
+    let lane_is_through = |town: &Town| town.hosts.iter().position(|host| circuits(host) > 0);
+    let used = lane_is_through(&town).unwrap();
+    let mark = ticks.mark();
+    town.hosts[used].signal(Signal::STOP);
+    // What the kernels still held arrives at once.
+    let so_far = ticks.count();
+    wait_until("ticks go on", SOON, || ticks.count() > so_far + 400);
+    println!("ticks went on after {:?}", mark.elapsed());
+    assert!(mark.elapsed() <= RESCUED_WITHIN, "{:?}", mark.elapsed());
+    town.hosts[used].signal(Signal::CONT);
+    town.wait_lane("relay");
+}
+
+/// Bob takes connections from carol only and makes none: she dialled the link, so she dials the hop.
+#[test]
+fn a_hop_is_dialled_by_whoever_dialled_the_link() {
+    need!(Need::NetworkNamespaces);
+    let mut town = Town::start(&[""]);
+    let bob = town.net.host(1);
+    bob.allow_incoming();
+    bob.keep_to(town.net.host(2).address());
+    town.hosts[0].restart();
+    let carol = town.hosts[0].device_name().to_owned();
+    wait_until("carol is linked with both", SOON, || {
+        link(&town.bob, &carol) == "direct" && link(&town.alice, &carol) == "direct"
+    });
+    let mut opened = None;
+    wait_until("there is a way through carol", 2 * SOON, || {
+        opened = open(town.net.host(0), &town.alice, port::ECHO).ok();
+        opened.is_some()
+    });
+    let mut stream = opened.unwrap();
+    assert_echo(&mut stream, b"through carol");
+    town.wait_lane("relay");
+}
+
+#[test]
+fn a_hop_is_wrapped_where_only_tls_gets_through() {
+    need!(Need::NetworkNamespaces);
+    let (realm, net) = (Realm::alone(), Net::new(3));
+    [0, 1].into_iter().for_each(|closed| net.host(closed).refuse_incoming());
+    net.host(0).swallow_hops(7140);
+    let home = realm.empty("carol").on(net.host(2));
+    home.init();
+    let carol = home.up(&up());
+    let origin = net.host(1).enter(paced::origin);
+    let alice = join(&carol, realm.empty("alice").on(net.host(0)), "", &up());
+    let services = up().expose(port::PACED, origin.address());
+    let _bob = join(&carol, realm.empty("bob").on(net.host(1)), "", &services);
+    let mut stream = None;
+    wait_until("there is a way to bob", SOON, || {
+        stream = open(net.host(0), &alice, port::PACED).ok();
+        stream.is_some()
+    });
+    let load = Load::over(stream.unwrap(), 1 << 20, Duration::from_secs(3));
+    wait_until("bytes flow", SOON, || load.received() > 0);
+    assert_eq!(open_sessions(&alice)[0]["lane"], "relay");
+    load.finish(SOON);
+    assert!(net.host(0).swallowed() > 0, "the plain hop was tried");
 }
 
 #[test]

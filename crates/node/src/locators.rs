@@ -23,6 +23,8 @@ use crate::view::LocatorView;
 const PROOFS_MAX: usize = 256;
 /// A proof is expected within this time.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
+/// Peers that are asked at a time to dial back what nobody has confirmed.
+const CONFIRMERS_MAX: usize = 3;
 /// Dials on a peer's word that may run at a time, over all peers.
 const PROOF_DIALS_MAX: usize = 16;
 
@@ -234,7 +236,10 @@ impl Shared {
         let others = self.all_peers();
         let other =
             others.iter().find(|other| other.is_linked() && other.device() != peer.device());
-        let peer = other.map_or(peer, |other| &**other);
+        self.ask_for_proofs(other.map_or(peer, |other| &**other), observed);
+    }
+
+    fn ask_for_proofs(&self, peer: &Peer, observed: Option<SocketAddr>) {
         let by = peer.device();
         let proofs = self.locators.to_prove(observed, by, self.clock.now(), || self.random_u64());
         for (cookie, at) in proofs {
@@ -242,12 +247,17 @@ impl Shared {
         }
     }
 
-    /// Asks a linked peer to dial back what nobody has confirmed, where nobody confirmed anything.
+    /// Asks some of the linked peers to dial back, where nobody has confirmed anything.
     pub(crate) fn confirm_anew(&self) {
-        let peers = self.all_peers();
-        let linked = peers.iter().find(|peer| peer.is_linked());
-        if let Some(peer) = linked.filter(|_| !self.locators.is_confirmed()) {
-            self.confirm_locators(peer, None);
+        if self.locators.is_confirmed() {
+            return;
+        }
+        let mut linked = self.all_peers();
+        linked.retain(|peer| peer.is_linked());
+        for _ in 0..CONFIRMERS_MAX.min(linked.len()) {
+            let which = self.random_u64() % linked.len() as u64;
+            let peer = linked.swap_remove(usize::try_from(which).unwrap_or(0));
+            self.ask_for_proofs(&peer, None);
         }
     }
 
