@@ -306,8 +306,8 @@ impl World {
 
     fn on_reachability(&mut self, peer: PeerId) {
         let one = &mut self.peers[peer.index()];
+        one.told_reachability = one.is_awake(); // a sleeper hears it after its next link
         if one.is_awake() {
-            one.told_reachability = true;
             let confirmed = one.nature.reachable;
             self.note(peer, Kind::Reachability, u64::from(confirmed));
             self.feed(peer, Input::Reachability { confirmed });
