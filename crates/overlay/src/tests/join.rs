@@ -56,30 +56,3 @@ fn a_trace_shows_each_hop() {
     let (arrived, passed) = traced.expect("an answer");
     assert!(arrived && passed.last().map(|last| last.device) == device);
 }
-
-/// How long a beat takes, and how much a peer holds; by hand:
-/// `cargo test --release -p cloak-overlay cost -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints figures"]
-fn cost() {
-    let mut world = World::new(5);
-    world.add(&[], crate::Rank(0), true);
-    world.run(seconds(4));
-    for index in 1..4000 {
-        let known = usize::try_from(world.rng.below(index)).unwrap();
-        world.add(&[known], crate::Rank::NONE, true);
-        world.run(std::time::Duration::from_millis(20));
-    }
-    world.run(seconds(60));
-    let count = |world: &World| -> u64 {
-        let peers = world.alive().into_iter();
-        peers.map(|at| world.peers[at].overlay.stats.received).sum()
-    };
-    println!("all have joined");
-    let (received, bytes) = (count(&world), world.bytes);
-    world.run(seconds(300));
-    println!("{} messages", count(&world) - received);
-    println!("{} bytes", world.bytes - bytes);
-    let deepest = world.alive().iter().filter_map(|at| world.address(*at)).map(|a| a.depth()).max();
-    println!("deepest {deepest:?}");
-}
