@@ -8,7 +8,7 @@ use cloak_wire::{Code, PeerFrame, Purpose};
 
 use crate::accept::serve_lane;
 use crate::lane::{Lane, Opener};
-use crate::peer::Peer;
+use crate::peer::{DIALS_MAX, Peer};
 use crate::registry::Command;
 use crate::shared::Shared;
 
@@ -72,6 +72,7 @@ impl Shared {
 
     /// Dials the lane that a peer asked for, and serves it.
     fn reverse_lane(self: &Arc<Self>, peer: &Arc<Peer>, cookie: u64) {
+        let Some(dial) = peer.begin_dial(DIALS_MAX) else { return };
         if !peer.begin_reverse(REVERSE_DIALS_MAX) {
             return;
         }
@@ -85,6 +86,7 @@ impl Shared {
                     dialled.ok().flatten()
                 }
             };
+            drop(dial);
             if let Some(lane) = dialled {
                 serve_lane(shared, lane).await;
             }

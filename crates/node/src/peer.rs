@@ -28,6 +28,8 @@ use crate::sync::lock;
 use crate::view::PeerView;
 use allowance::Allowance;
 
+/// Dials in flight to one peer device, whoever asked for them, that of the channel included.
+pub(crate) const DIALS_MAX: usize = 32;
 /// Most warm lanes kept per peer device.
 const IDLE_MAX: usize = 16;
 /// Warm lanes kept ready for a peer whose lanes were used lately.
@@ -70,8 +72,8 @@ pub(crate) struct Peer {
     shown: Mutex<Shown>,
     demand: Mutex<Demand>,
     lines: Mutex<Allowance>,
-    /// Lanes that sessions have before the peer's `Hello` has come on them.
-    lent: AtomicUsize,
+    /// Lanes being dialled, for whomever: until they are greeted.
+    dials: AtomicUsize,
     /// Lanes on which the peer's next session is awaited.
     parked: AtomicUsize,
     /// Cancelled when the peer may no longer be served, until it shows better certificates.
@@ -167,7 +169,7 @@ impl Peer {
             }),
             demand: Mutex::default(),
             lines: Mutex::new(Allowance::lines(shared.clock.now())),
-            lent: AtomicUsize::new(0),
+            dials: AtomicUsize::new(0),
             parked: AtomicUsize::new(0),
             dismissed: Mutex::new(shared.cancel.child_token()),
             wanted: Notify::new(),
@@ -235,13 +237,13 @@ impl Peer {
 
     /// A dial goes on in a session's hands until the peer's `Hello` has come.
     pub(crate) fn lend(self: &Arc<Self>) -> Lent {
-        self.lent.fetch_add(1, Ordering::Relaxed);
-        Lent { peer: Arc::clone(self), greeting: Greeting::Abandoned }
+        Lent { dial: Dial::begin(self), greeting: Greeting::Abandoned }
     }
 
-    /// Dials that go on in sessions' hands.
-    pub(crate) fn lent(&self) -> usize {
-        self.lent.load(Ordering::Relaxed)
+    /// A place for one more lane to be dialled, while there is one.
+    pub(crate) fn begin_dial(self: &Arc<Self>, most: usize) -> Option<Dial> {
+        let dial = Dial::begin(self);
+        (self.dials.load(Ordering::Relaxed) <= most).then_some(dial)
     }
 
     /// Whether nothing would be missed if the peer were forgotten.
@@ -461,9 +463,26 @@ pub(crate) enum Greeting {
     Abandoned,
 }
 
-/// The place of a dial that goes on in a session's hands. The peer's task is told how it ends.
+/// The place of a lane that is being dialled.
+pub(crate) struct Dial(Arc<Peer>);
+
+impl Dial {
+    fn begin(peer: &Arc<Peer>) -> Self {
+        peer.dials.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(peer))
+    }
+}
+
+impl Drop for Dial {
+    fn drop(&mut self) {
+        self.0.dials.fetch_sub(1, Ordering::Relaxed);
+        self.0.wanted.notify_one();
+    }
+}
+
+/// A dial that goes on in a session's hands. The peer's task is told how it ends.
 pub(crate) struct Lent {
-    peer: Arc<Peer>,
+    dial: Dial,
     greeting: Greeting,
 }
 
@@ -476,8 +495,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.peer.lent.fetch_sub(1, Ordering::Relaxed);
-        self.peer.tell(PeerCommand::Greeted(self.greeting));
+        self.dial.0.tell(PeerCommand::Greeted(self.greeting));
     }
 }
 

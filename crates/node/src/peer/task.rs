@@ -19,15 +19,13 @@ use tokio::task::JoinSet;
 use super::allowance::{Allowance, is_passed_on};
 use super::channel::Channel;
 use super::redialling::Redialling;
-use super::{Greeting, Link, LinkState, Peer, PeerCommand};
+use super::{DIALS_MAX, Dial, Greeting, Link, LinkState, Peer, PeerCommand};
 use crate::lane::{Lane, Opener};
 use crate::registry::Command;
 use crate::shared::Shared;
 use crate::timer::Timer;
 use relayed::Relayed;
 
-/// Dials in flight to one peer while the path is proven, that of the channel included.
-const DIALS_MAX: usize = 32;
 /// Channels with one peer: one that each side dialled, and their successors.
 const CHANNELS_MAX: usize = 4;
 /// Pause between two rounds of `DialBack`, for a peer that we cannot dial.
@@ -227,13 +225,15 @@ impl Task {
             return;
         }
         if self.channels.is_empty() && !self.dialling_channel {
-            self.dial(Purpose::Peer);
+            self.dial(Purpose::Peer, None);
         }
         let linked = !self.channels.is_empty();
         let wanted = needs.waiting + if linked { needs.spare } else { 0 };
-        let busy = self.peer.lent() + usize::from(self.dialling_channel);
-        for _ in self.dialling_lanes..wanted.min(DIALS_MAX.saturating_sub(busy)) {
-            self.dial(Purpose::Lane);
+        let most = DIALS_MAX - usize::from(self.dialling_channel);
+        while self.dialling_lanes < wanted
+            && let Some(dial) = self.peer.begin_dial(most)
+        {
+            self.dial(Purpose::Lane, Some(dial));
         }
     }
 
@@ -269,10 +269,11 @@ impl Task {
         channel.send(PeerFrame::Nudge { sessions: self.peer.waiting(NUDGE_MAX) });
     }
 
-    fn dial(&mut self, purpose: Purpose) {
+    fn dial(&mut self, purpose: Purpose, dial: Option<Dial>) {
         self.count(&purpose, true);
         let (shared, peer) = (Arc::clone(&self.shared), Arc::clone(&self.peer));
         self.dials.spawn(async move {
+            let _dial = dial;
             let result = match shared.race(peer.device()).await {
                 Ok(connection) if purpose == Purpose::Lane && peer.is_waited_for() => {
                     Ok(Dialled::Connected(connection))
