@@ -74,6 +74,8 @@ pub(crate) struct Peer {
     lines: Mutex<Allowance>,
     /// Lanes being dialled, for whomever: until they are greeted.
     dials: AtomicUsize,
+    /// See [`Peer::next_waiting`].
+    begins_at_the_back: bool,
     /// Lanes on which the peer's next session is awaited.
     parked: AtomicUsize,
     /// Cancelled when the peer may no longer be served, until it shows better certificates.
@@ -170,6 +172,7 @@ impl Peer {
             demand: Mutex::default(),
             lines: Mutex::new(Allowance::lines(shared.clock.now())),
             dials: AtomicUsize::new(0),
+            begins_at_the_back: shared.tls.device() < device,
             parked: AtomicUsize::new(0),
             dismissed: Mutex::new(shared.cancel.child_token()),
             wanted: Notify::new(),
@@ -312,9 +315,12 @@ impl Peer {
         lock(&self.demand).waiting.retain(|waiting| *waiting != session);
     }
 
-    /// The session that has waited longest; it is taken off the list.
+    /// The session whose turn it is; it is taken off the list. After an outage both ends have much
+    /// the same list: one begins at its front, the other at its back, or both would dial for the
+    /// same sessions.
     pub(crate) fn next_waiting(&self) -> Option<SessionId> {
-        lock(&self.demand).waiting.pop_front()
+        let waiting = &mut lock(&self.demand).waiting;
+        if self.begins_at_the_back { waiting.pop_back() } else { waiting.pop_front() }
     }
 
     /// Sessions that wait, for a `Nudge`.

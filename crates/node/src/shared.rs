@@ -191,7 +191,7 @@ impl Shared {
         }
     }
 
-    /// Gives a lane to the session that has waited longest for one, which is returned, or to the
+    /// Gives a lane to the session whose turn it is to have one, which is returned, or to the
     /// pool; a lane without the peer's `Hello` is of use to a session only.
     pub(crate) fn hand_out(&self, lane: Lane) -> Option<SessionId> {
         let peer = Arc::clone(&lane.peer);
