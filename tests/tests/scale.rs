@@ -23,6 +23,8 @@ const DESCRIPTORS: u64 = 8 * SESSIONS as u64;
 const OPENERS: usize = 16;
 /// Dials in flight per peer device before the first success of an outage.
 const PROBING_DIALS_MAX: u64 = 2;
+/// How long a session watches its lane after bytes moved: it is idle once that is over.
+const WATCHED: Duration = Duration::from_secs(13);
 /// Dials in flight per peer device at any time.
 const DIALS_MAX: u64 = 32;
 
@@ -118,6 +120,8 @@ fn a_thousand_sessions_come_back_without_a_storm() {
     println!("an idle session costs {each:?} KiB at alice and bob");
     assert!(each.iter().all(|kib| *kib <= 64), "{each:?} KiB for an idle session");
     if full() {
+        let watched = load_over(&site, WATCHED);
+        println!("{SESSIONS} sessions whose bytes moved a moment ago use {watched:?} of a core");
         let load = load_over(&site, Duration::from_secs(10));
         println!("{SESSIONS} idle sessions use {load:?} of a core");
         assert!(load.iter().all(|share| *share < 0.005), "{load:?}");
