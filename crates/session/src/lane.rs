@@ -1,7 +1,7 @@
 //! A lane as its session sees it.
 
 use cloak_base::{DeviceId, Instant};
-use cloak_wire::{Code, Nonce};
+use cloak_wire::{Code, Nonce, SessionFrame};
 
 use crate::liveness::Liveness;
 
@@ -78,6 +78,56 @@ pub(crate) enum Greeting {
     Resumed,
 }
 
+/// What is known of whether the peer hears us on a lane. A path may work in one direction only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// Nothing speaks against it: any frame of its shows that the lane works.
+    Assumed,
+    /// It asked for the session on this lane, and we answered. What it sends only on a lane that it
+    /// rides on shows that the answer arrived.
+    Unanswered,
+    /// It says that it hears nothing: only what it sends when something of ours arrived counts.
+    Denied,
+}
+
+impl Hearing {
+    /// Whether a frame shows that the lane works in both directions.
+    pub(crate) fn is_shown_by(self, frame: Heard) -> bool {
+        match self {
+            Self::Assumed => true,
+            Self::Unanswered => matches!(frame, Heard::Answer | Heard::Riding),
+            Self::Denied => matches!(frame, Heard::Answer | Heard::Question),
+        }
+    }
+}
+
+/// What a frame says of whether its sender hears us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It answers a probe of ours.
+    Answer,
+    /// It asks, and does not complain.
+    Question,
+    /// It is sent only on the lane in use.
+    Riding,
+    /// Nothing.
+    Nothing,
+}
+
+impl From<&SessionFrame> for Heard {
+    fn from(frame: &SessionFrame) -> Self {
+        match frame {
+            SessionFrame::Alive { .. } => Self::Answer,
+            SessionFrame::Probe { unheard: false, .. } => Self::Question,
+            SessionFrame::Ack { .. }
+            | SessionFrame::Fin
+            | SessionFrame::Reset { .. }
+            | SessionFrame::Idle => Self::Riding,
+            _ => Self::Nothing,
+        }
+    }
+}
+
 /// A lane of the session.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -95,9 +145,8 @@ pub(crate) struct Lane {
     pub(crate) liveness: Liveness,
     /// A probe to send.
     pub(crate) probe_due: bool,
-    /// The peer hears nothing on it: what comes from there no longer shows that it works, until
-    /// something answers what we sent.
-    pub(crate) unheard: bool,
+    /// Which frames of the peer's show that it works.
+    pub(crate) hearing: Hearing,
     /// The probe that was sent last.
     pub(crate) probe: Option<(u64, Instant)>,
     /// The probe to answer: the latest, where several came at once.
@@ -121,7 +170,7 @@ impl Lane {
             position: 0,
             liveness: Liveness::new(now),
             probe_due: false,
-            unheard: false,
+            hearing: Hearing::Assumed,
             probe: None,
             alive_due: None,
             reset_sent: false,

@@ -18,6 +18,10 @@ const STEP: Duration = Duration::from_secs(1);
 const SLACK_MAX: Duration = Duration::from_millis(750);
 /// Silence after which a lane is suspected whatever the kernel says.
 const SILENCE_MAX: Duration = Duration::from_millis(4500);
+/// How long it may take until something follows an answer; with [`SILENCE_MAX`] at the other end, the
+/// shortest stays below five seconds.
+const FOLLOW_MIN: Duration = Duration::from_millis(400);
+const FOLLOW_MAX: Duration = Duration::from_secs(1);
 
 /// Why a lane may be dead; it is probed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,14 @@ impl Liveness {
     /// A frame came.
     pub(crate) fn heard(&mut self, now: Instant) {
         *self = Self { progress: self.progress, ..Self::new(now) };
+    }
+
+    /// The peer gets an answer of ours, which something has to follow within two round trips: it
+    /// may have waited for a sign of us for [`SILENCE_MAX`] already.
+    pub(crate) fn answered(&mut self, now: Instant, rtt: Option<Duration>) {
+        self.progress = None;
+        let patience = rtt.map_or(FOLLOW_MAX, |rtt| (rtt * 2).clamp(FOLLOW_MIN, FOLLOW_MAX));
+        self.enter(now, Stage::LastCall, patience);
     }
 
     /// From now on an answer is due, and was not before.

@@ -4,7 +4,7 @@ use cloak_wire::Code;
 
 use super::{Phase, Session};
 use crate::error::{LaneError, Violation};
-use crate::lane::Greeting;
+use crate::lane::{Greeting, Hearing};
 use crate::{LaneId, Planted, Rank};
 
 /// Where the streams stand at the peer, as its frame says and as was checked.
@@ -24,12 +24,18 @@ impl Session {
 
     /// Rides on `lane` from here on. The lane before it is evicted at once, even if it looks alive,
     /// and so is an attempt of ours that ranks below.
+    ///
+    /// A lane on which the peer asked is [`Hearing::Unanswered`]: it is in use, but that it works is
+    /// shown only by what follows our answer. Where the lane before it was not given up here, the peer
+    /// most likely did, and has not heard us for seconds: what follows is waited for only briefly.
     pub(super) fn commit(
         &mut self,
         lane: LaneId,
         rank: Rank,
         peer: Standing,
+        hearing: Hearing,
     ) -> Result<(), Violation> {
+        let was_riding = self.phase == Phase::Open && self.is_riding();
         self.committed = rank;
         self.improving = false;
         if let Some(attempt) = self.attempt {
@@ -50,7 +56,10 @@ impl Session {
         let late = u64::from(self.config.has(Planted::OffByOneReplay));
         self.send.acknowledge(peer.delivered, peer.credit)?;
         self.send.replay_from((peer.received + late).min(self.send.sent_max()));
-        self.freshen(lane);
+        self.freshen(lane, hearing);
+        if was_riding && hearing == Hearing::Unanswered {
+            self.await_what_follows(lane);
+        }
         if let Some(spare) = self.spare() {
             self.release_spare(spare);
         }
@@ -60,7 +69,7 @@ impl Session {
     /// Rides on a lane whose `Open` came first, or came again before anything else did.
     pub(super) fn take_opening_lane(&mut self, lane: LaneId, rank: Rank) {
         let standing = Standing { received: self.base, delivered: self.base, credit: 0 };
-        let taken = self.commit(lane, rank, standing);
+        let taken = self.commit(lane, rank, standing, Hearing::Unanswered);
         debug_assert_eq!(taken, Ok(()), "the beginning of a stream is always valid");
         let base = self.base;
         if let Some(lane) = self.lane_mut(lane) {
@@ -78,9 +87,17 @@ impl Session {
         }
     }
 
-    fn freshen(&mut self, lane: LaneId) {
+    fn await_what_follows(&mut self, lane: LaneId) {
+        let (now, rtt) = (self.now, self.rtt.smoothed());
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.liveness.answered(now, rtt);
+        }
+    }
+
+    fn freshen(&mut self, lane: LaneId, hearing: Hearing) {
         let now = self.now;
         if let Some(lane) = self.lane_mut(lane) {
+            lane.hearing = hearing;
             lane.liveness.heard(now);
             (lane.reset_sent, lane.idle_sent, lane.idle_received) = (false, None, false);
         }

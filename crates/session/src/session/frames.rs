@@ -6,7 +6,7 @@ use cloak_wire::{Code, Open, Opened, Resume, Resumed, SessionFrame};
 use super::commit::Standing;
 use super::{Leaving, Phase, Session, Tell};
 use crate::error::{LaneError, Violation};
-use crate::lane::Greeting;
+use crate::lane::{Greeting, Heard, Hearing};
 use crate::proof::{Claim, same_secret, verify_resume, verify_resumed};
 use crate::{End, Event, LaneEnds, LaneId, Rank, Role, Suspicion};
 
@@ -23,7 +23,7 @@ impl Session {
         frame: SessionFrame,
     ) -> Result<(), LaneError> {
         let now = self.tick(now);
-        self.heard(now, lane, shows_that_we_are_heard(&frame))?;
+        self.heard(now, lane, Heard::from(&frame))?;
         let result = match frame {
             SessionFrame::Open(open) => self.handle_open(lane, open),
             SessionFrame::Opened(opened) => self.handle_opened(lane, opened),
@@ -57,7 +57,7 @@ impl Session {
         bytes: &'d [u8],
     ) -> Result<&'d [u8], LaneError> {
         let now = self.tick(now);
-        self.heard(now, lane, false)?;
+        self.heard(now, lane, Heard::Riding)?;
         let result = self.take_data(lane, bytes);
         let fresh = result.unwrap_or_default();
         if !fresh.is_empty() {
@@ -86,10 +86,10 @@ impl Session {
     }
 
     /// Something came: the lane lives, at least in that direction.
-    fn heard(&mut self, now: Instant, lane: LaneId, both_ways: bool) -> Result<(), LaneError> {
+    fn heard(&mut self, now: Instant, lane: LaneId, heard: Heard) -> Result<(), LaneError> {
         let Some(lane) = self.lane_mut(lane) else { return Err(LaneError::UnknownLane) };
-        lane.unheard &= !both_ways;
-        if !lane.unheard {
+        if lane.hearing.is_shown_by(heard) {
+            lane.hearing = Hearing::Assumed;
             lane.liveness.heard(now);
         }
         Ok(())
@@ -136,8 +136,9 @@ impl Session {
             return Err(Violation::Offset.into());
         }
         self.open_here();
-        let (received, delivered) = (self.base, self.base);
-        self.commit(lane, rank, Standing { received, delivered, credit: opened.credit })?;
+        let standing =
+            Standing { received: self.base, delivered: self.base, credit: opened.credit };
+        self.commit(lane, rank, standing, Hearing::Assumed)?;
         self.receive.ack_now();
         Ok(())
     }
@@ -182,7 +183,8 @@ impl Session {
         }
         self.open_here();
         self.confirmed = true;
-        self.commit(lane, rank, Standing { received, delivered, credit })?;
+        let standing = Standing { received, delivered, credit };
+        self.commit(lane, rank, standing, Hearing::Unanswered)?;
         self.greet_current(Greeting::Resumed);
         Ok(())
     }
@@ -211,7 +213,8 @@ impl Session {
             self.rtt.sample(self.now.since(since));
         }
         self.confirmed = true;
-        self.commit(lane, rank, Standing { received, delivered, credit })?;
+        let standing = Standing { received, delivered, credit };
+        self.commit(lane, rank, standing, Hearing::Assumed)?;
         // Our `Resume` is a round trip old: what was acknowledged since went to a lane that is
         // gone.
         self.receive.ack_now();
@@ -273,7 +276,7 @@ impl Session {
         let Some(lane) = self.lane_mut(lane) else { return Err(LaneError::UnknownLane) };
         lane.alive_due = Some(number);
         if unheard && is_current {
-            lane.unheard = true;
+            lane.hearing = Hearing::Denied;
             lane.probe_due = true;
             lane.liveness.suspect(now, Suspicion::Nudged, rtt);
         }
@@ -363,9 +366,4 @@ impl Session {
         let ends = self.lane(lane).and_then(|lane| lane.up.ends());
         ends.ok_or(LaneError::Bug("the dialler's nonce is given with the lane it dialled"))
     }
-}
-
-/// Whether the peer sends this frame only when something of ours arrived lately.
-fn shows_that_we_are_heard(frame: &SessionFrame) -> bool {
-    matches!(frame, SessionFrame::Alive { .. } | SessionFrame::Probe { unheard: false, .. })
 }

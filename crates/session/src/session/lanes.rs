@@ -86,8 +86,8 @@ impl Session {
     pub(super) fn start_attempt(&mut self) {
         let is_needed = match self.phase {
             Phase::Opening(_) => self.role == Role::Initiator,
-            Phase::Open => self.suspended.is_some() || self.improving,
-            Phase::Leaving(_) => self.suspended.is_some(),
+            Phase::Open => !self.is_riding() || self.improving,
+            Phase::Leaving(_) => !self.is_riding(),
             Phase::Ended(_) => false,
         };
         if !is_needed || self.attempt.is_some() || self.paused_until.is_some() {

@@ -3,6 +3,7 @@
 use cloak_wire::Code;
 
 use super::{Leaving, Phase, Session, Tell};
+use crate::lane::{Hearing, Lane};
 use crate::{End, Event, Role, State};
 
 impl Session {
@@ -47,12 +48,8 @@ impl Session {
         if matches!(self.phase, Phase::Opening(_)) {
             return;
         }
-        let works = self
-            .current
-            .and_then(|id| self.lane(id))
-            .is_some_and(|lane| !lane.liveness.is_suspect());
-        match (works, self.suspended) {
-            (true, Some(_)) => {
+        match (self.is_riding(), self.suspended) {
+            (true, Some(_)) if !self.is_unanswered() => {
                 self.suspended = None;
                 self.tell_state(Event::Resumed);
             }
@@ -64,6 +61,20 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// Whether there is a lane in use that is not suspected: no other is needed.
+    pub(super) fn is_riding(&self) -> bool {
+        self.current_lane().is_some_and(|lane| !lane.liveness.is_suspect())
+    }
+
+    /// Whether nothing has shown yet that the peer has our answer on the lane in use.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.current_lane().is_some_and(|lane| lane.hearing == Hearing::Unanswered)
+    }
+
+    fn current_lane(&self) -> Option<&Lane> {
+        self.current.and_then(|id| self.lane(id))
     }
 
     /// Suspension is news only while the application has something to hope for.
@@ -89,8 +100,8 @@ impl Session {
         }
         match self.phase {
             Phase::Opening(_) => self.role == Role::Initiator,
-            Phase::Open => self.suspended.is_some(),
-            Phase::Leaving(leaving) => leaving.tell != Tell::Nothing && self.suspended.is_some(),
+            Phase::Open => !self.is_riding(),
+            Phase::Leaving(leaving) => leaving.tell != Tell::Nothing && !self.is_riding(),
             Phase::Ended(_) => false,
         }
     }

@@ -66,7 +66,7 @@ impl Session {
             return None;
         }
         self.spill = Spill::Here;
-        if self.suspended.is_none() || self.phase != Phase::Open {
+        if self.is_riding() || self.phase != Phase::Open {
             return None;
         }
         self.evict_all(Code::Timeout);
@@ -122,7 +122,7 @@ impl Session {
         let (since, _) = self.suspended?;
         let holds = self.send.held() + self.receive.held_len() > 0;
         let is_here = matches!(self.spill, Spill::Here) && self.attempt.is_none();
-        let may = holds && is_here && self.phase == Phase::Open;
+        let may = holds && is_here && !self.is_riding() && self.phase == Phase::Open;
         may.then(|| since.max(self.busy_at) + self.config.spill_after)
     }
 

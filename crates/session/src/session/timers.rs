@@ -72,7 +72,7 @@ impl Session {
         let always = Instant::from_micros(u64::MAX);
         Some(match self.phase {
             Phase::Opening(_) | Phase::Leaving(_) => always,
-            Phase::Open if self.send.is_outstanding() => always,
+            Phase::Open if self.send.is_outstanding() || self.is_unanswered() => always,
             Phase::Open => self.moved_at + WATCH,
             Phase::Ended(_) => return None,
         })
@@ -131,7 +131,8 @@ impl Session {
     /// A session is kept for `linger`, but not one whose initiator may never have learned that it is
     /// open and gave up.
     fn suspension_deadline(&self) -> Option<Instant> {
-        let (since, _) = self.suspended?;
+        // The lane in use may be about to show that it works.
+        let (since, _) = self.suspended.filter(|_| !self.is_riding())?;
         let longest = if self.confirmed {
             self.config.linger
         } else {

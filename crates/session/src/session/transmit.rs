@@ -4,7 +4,7 @@ use cloak_base::Instant;
 use cloak_wire::{Open, Opened, Resume, Resumed, SessionFrame};
 
 use super::{Leaving, Phase, Session, Tell};
-use crate::lane::Greeting;
+use crate::lane::{Greeting, Hearing};
 use crate::proof::{Claim, resume_proof, resumed_proof};
 use crate::send::Next;
 use crate::{LaneId, Planted, Transmit};
@@ -147,7 +147,7 @@ impl Session {
         let mut unheard = false;
         if let Some(lane) = self.lane_mut(id) {
             lane.probe = Some((number, now));
-            unheard = lane.liveness.is_suspect() && !lane.unheard;
+            unheard = lane.liveness.is_suspect() && lane.hearing != Hearing::Denied;
         }
         SessionFrame::Probe { number, unheard }
     }

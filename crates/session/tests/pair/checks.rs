@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cloak_base::{DeviceId, Epoch, Instant, Rng, SessionId};
 use cloak_session::{
-    Claim, Config, End, Event, LaneEnds, LaneError, LaneId, LaneUp, Ledger, Role, Session,
+    Claim, Config, End, Event, LaneEnds, LaneError, LaneId, LaneUp, Ledger, Role, Session, State,
     Transmit, Violation, resume_proof, resumed_proof,
 };
 use cloak_wire::{Code, Nonce, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target};
@@ -138,6 +138,57 @@ fn hostile_resume_offset_ends_only_its_session() {
             assert!(!session.is_ended());
         }
     }
+}
+
+/// That a `Resume` came shows one direction of a path.
+#[test]
+fn a_resume_shows_nothing_until_something_follows_its_answer() {
+    let probe = SessionFrame::Probe { number: 1, unheard: false };
+    let ack = SessionFrame::Ack { delivered: 60, credit: 1000 };
+    let mut session = responder();
+    session.lane_down(NOW, LaneId(1));
+    assert_eq!(events(&mut session), [Event::Suspended, Event::LaneWanted]);
+    assert_eq!(try_resume(&mut session, 2, resume(2, 60, 60, 1000)), Ok(()));
+    assert!(matches!(frames(&mut session, 2)[..], [SessionFrame::Resumed(_)]));
+    // Its sender probes while it waits.
+    session.handle_frame(NOW, LaneId(2), probe).unwrap();
+    assert_eq!(session.snapshot().state, State::Suspended);
+    assert_eq!(events(&mut session), [Event::LaneUnwanted], "it is in use, and no other is needed");
+    session.handle_frame(NOW, LaneId(2), ack.clone()).unwrap();
+    assert_eq!(session.snapshot().state, State::Live);
+    assert_eq!(events(&mut session), [Event::Resumed]);
+
+    // The peer gave up a lane that looked alive here.
+    let mut session = responder();
+    assert_eq!(try_resume(&mut session, 2, resume(2, 60, 60, 1000)), Ok(()));
+    assert_eq!(session.snapshot().state, State::Live, "most likely it is for a better one");
+    let brief = NOW + Duration::from_secs(1);
+    while let Some(at) = session.poll_timeout().filter(|at| *at <= brief) {
+        session.handle_timeout(at, None);
+        frames(&mut session, 2);
+    }
+    assert_eq!(session.snapshot().state, State::Suspended);
+    session.handle_frame(brief, LaneId(2), ack).unwrap();
+    assert_eq!(session.snapshot().state, State::Live);
+}
+
+/// An idle session asks, too, whether its answer has arrived.
+#[test]
+fn an_answer_that_nothing_follows_leads_to_another_lane() {
+    let mut session = responder();
+    let ack = SessionFrame::Ack { delivered: 100, credit: 1000 };
+    session.handle_frame(NOW, LaneId(1), ack).unwrap();
+    let idle = NOW + Duration::from_secs(3600);
+    session.lane_down(idle, LaneId(1));
+    session.lane_up(idle, up(2, false));
+    let resume = SessionFrame::Resume(resume(2, 100, 100, 1000));
+    session.handle_frame(idle, LaneId(2), resume).unwrap();
+    events(&mut session);
+    while let Some(at) = session.poll_timeout().filter(|at| at.since(idle).as_secs() < 5) {
+        session.handle_timeout(at, None);
+        while session.poll_transmit(at, LaneId(2), 4096).is_some() {}
+    }
+    assert_eq!(events(&mut session), [Event::LaneWanted]);
 }
 
 #[test]
@@ -323,7 +374,7 @@ fn slow_link_is_not_suspected() {
     }
     let ack = SessionFrame::Ack { delivered: 41, credit: 1000 };
     session.handle_frame(now, LaneId(1), ack).unwrap();
-    assert_eq!(session.snapshot().state, cloak_session::State::Live);
+    assert_eq!(session.snapshot().state, State::Live);
 }
 
 #[test]

@@ -96,6 +96,27 @@ fn status_is_never_green_while_dead() {
     }
 }
 
+/// A lane from the pool carries a `Resume` through a hole of one direction, and no answer comes back.
+#[test]
+fn half_a_hole_is_told_at_both_ends_whatever_gets_through() {
+    for seed in 0..200 {
+        for from in [[true, false], [false, true]] {
+            let begin = 5 * S + seed as u32 * 7 * MS;
+            let mut plan = steady().with(begin, Fault::Silence { from, length: 30 * S });
+            plan.warm = [seed % 5, seed / 5 % 5];
+            plan.jitter = MS * (seed as u32 % 3) * 20;
+            let mut world = World::new(seed, plan);
+            world.run_for(begin + 5 * S, |_| false);
+            for _ in 0..250 {
+                assert_eq!(states(&mut world), [State::Suspended; 2], "seed {seed}, {from:?}");
+                world.run_for(100 * MS, |_| false);
+            }
+            world.run_for(5 * S, |_| false);
+            assert_eq!(states(&mut world), [State::Live; 2], "seed {seed}, {from:?}");
+        }
+    }
+}
+
 #[test]
 fn receiver_only_and_idle_sessions_notice_a_black_hole() {
     let mut plan = steady().with(5 * S, Fault::Silence { from: BOTH, length: 60 * S });

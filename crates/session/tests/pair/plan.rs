@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) capacity: usize,
     pub(crate) memory: u64,
     pub(crate) faults: Vec<(Duration, Fault)>,
+    /// Lanes that each side has in its pool, to be used where none can be dialled.
+    pub(crate) warm: [u64; 2],
 }
 
 impl Plan {
@@ -75,6 +77,7 @@ impl Plan {
             capacity: 256 << 10,
             memory: 64 << 20,
             faults: Vec::new(),
+            warm: [0, 0],
         }
     }
 
@@ -110,6 +113,7 @@ impl Plan {
         let spread = [200, 3_000, 30_000][pick(rng, 3)];
         plan.faults = (0..count).map(|_| (ms(rng, spread), fault(rng))).collect();
         plan.faults.sort_by_key(|(at, _)| *at);
+        plan.warm = [0, 1].map(|_| rng.below(6).saturating_sub(2));
         plan
     }
 

@@ -249,6 +249,12 @@ impl World {
             self.sides[side].dialling = false;
             return;
         }
+        if self.silent != [0, 0] && self.plan.warm[side] > 0 {
+            self.plan.warm[side] -= 1;
+            self.sides[side].dialling = false;
+            self.connect(side);
+            return;
+        }
         if self.silent != [0, 0] {
             let delay = self.rng.duration(Duration::from_millis(200), Duration::from_millis(400));
             self.schedule(self.now + delay, Happening::Dial(side));
