@@ -1,5 +1,6 @@
 //! Identifiers. Each is a newtype, so that a device can never stand where an entity is meant.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,10 +12,15 @@ pub struct ParseIdError {
     pub expected: usize,
 }
 
+/// The first eight bytes as a number that orders as they do.
+fn head(id: &[u8]) -> u64 {
+    id.first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name([u8; $len]);
 
         impl $name {
@@ -39,6 +45,20 @@ macro_rules! id {
             /// The first ten hexadecimal digits: enough for logs and for people.
             pub fn fmt_short(&self) -> impl fmt::Display + use<> {
                 Short(self.0[..5].try_into().expect("invariant: ids are longer than five bytes"))
+            }
+        }
+
+        impl Ord for $name {
+            /// As the bytes do. Ids are random: their first eight bytes nearly always tell them
+            /// apart, which is a comparison of two numbers.
+            fn cmp(&self, other: &Self) -> Ordering {
+                head(&self.0).cmp(&head(&other.0)).then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
             }
         }
 
@@ -140,6 +160,16 @@ mod tests {
         assert_eq!(id.fmt_short().to_string(), id.to_string()[..10]);
         for bad in ["", "0", "zz", &id.to_string().to_uppercase(), &format!("{id}0")] {
             assert_eq!(bad.parse::<SessionId>(), Err(ParseIdError { expected: 32 }), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_order_as_their_bytes_do() {
+        for (at, of) in (0..32).flat_map(|at| (0..32).map(move |of| (at, of))) {
+            let (mut a, mut b) = ([7; 32], [7; 32]);
+            (a[at], b[of]) = (9, 8);
+            let (one, other) = (DeviceId::from_bytes(a), DeviceId::from_bytes(b));
+            assert_eq!(one.cmp(&other), a.cmp(&b), "{at} {of}");
         }
     }
 }

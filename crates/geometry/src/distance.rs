@@ -40,15 +40,22 @@ pub fn distance(a: &Address, b: &Address, degree: Degree) -> Distance {
 /// How far one turns at each peer between the two ends, in steps of `2π/q` from the edge one came
 /// by: first upwards, at the lowest common ancestor, then downwards.
 fn steps<'a>(up: &'a [u8], down: &'a [u8], degree: Degree) -> impl Iterator<Item = usize> + 'a {
+    let falling = split(down).1.iter().map(|index| usize::from(*index) + 1);
+    rising(up, degree).chain(across(up, down, degree)).chain(falling)
+}
+
+/// The turns on the way up. An inner peer's parent is in place 0, its child k in place k + 1.
+pub(crate) fn rising(up: &[u8], degree: Degree) -> impl Iterator<Item = usize> + '_ {
     let q = usize::from(degree.get());
-    let (top, rising) = split(up);
-    let (turn, falling) = split(down);
-    // An inner peer's parent is in place 0, its child k in place k + 1; at the ancestor only the
-    // difference counts, so it may as well be the root, whose child k is in place k.
-    let rising = rising.iter().rev().map(move |index| q.saturating_sub(usize::from(*index) + 1));
-    let across = top.zip(turn).map(move |(from, to)| (to + 4 * q - from.min(4 * q)) % q);
-    let falling = falling.iter().map(|index| usize::from(*index) + 1);
-    rising.chain(across).chain(falling)
+    split(up).1.iter().rev().map(move |index| q.saturating_sub(usize::from(*index) + 1))
+}
+
+/// The turn at the lowest common ancestor, if the way does not end there. Only the difference
+/// counts, so it may as well be the root, whose child k is in place k.
+pub(crate) fn across(up: &[u8], down: &[u8], degree: Degree) -> Option<usize> {
+    let q = usize::from(degree.get());
+    let (from, to) = split(up).0.zip(split(down).0)?;
+    Some((to + 4 * q - from.min(4 * q)) % q)
 }
 
 fn split(indices: &[u8]) -> (Option<usize>, &[u8]) {
@@ -80,7 +87,7 @@ impl Distance {
     /// The path begins at `-e^{-iα}` and ends at `(a e^{iα} + b) / (c e^{iα} + d)`, see
     /// [`crate::turn`]. With `sinh²(d/2) = |z - w|² / (4 Im z Im w)` and `det = 1` this gives
     /// `((b + c + (a + d) cos α)² + (a - d)² sin² α) / (4 sin² α)`.
-    fn across(product: &Product, turns: &Turns) -> Self {
+    pub(crate) fn across(product: &Product, turns: &Turns) -> Self {
         let Product { a, b, c, d, scale } = *product;
         let real = (b + c + (a + d) * turns.cos()) / (2.0 * turns.sin());
         let imaginary = (a - d) / 2.0;

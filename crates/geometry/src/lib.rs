@@ -23,6 +23,7 @@ mod disk;
 mod distance;
 mod path;
 mod point;
+mod towards;
 mod turn;
 
 pub use address::{Address, AddressError, DEPTH_MAX};
@@ -30,3 +31,4 @@ pub use degree::{Degree, DegreeError};
 pub use disk::{DiskPoint, disk};
 pub use distance::{Distance, distance};
 pub use point::{POINT_DEPTH, POINTS_PER_NAME, VirtualPoint};
+pub use towards::Towards;

@@ -70,14 +70,14 @@ impl Turns {
 
     /// `s_{j-1}`, `s_j` and `s_{j+1}`. Going back the way one came (`j = 0`) is no turn: only
     /// addresses of another degree lead to it, and they have no meaningful distance.
-    fn turn(&self, step: usize) -> [f64; 3] {
+    pub(crate) fn turn(&self, step: usize) -> [f64; 3] {
         let at = step.clamp(1, self.ratios.len() - 2);
         [self.ratios[at - 1], self.ratios[at], self.ratios[at + 1]]
     }
 }
 
 impl Product {
-    const IDENTITY: Self = Self { a: 1.0, b: 0.0, c: 0.0, d: 1.0, scale: 0 };
+    pub(crate) const IDENTITY: Self = Self { a: 1.0, b: 0.0, c: 0.0, d: 1.0, scale: 0 };
 
     fn then(self, [before, at, after]: [f64; 3]) -> Self {
         let Self { a, b, c, d, scale } = self;
@@ -87,6 +87,32 @@ impl Product {
             c: c * at + d * before,
             d: c * after + d * at,
             scale,
+        }
+        .rescaled()
+    }
+
+    /// This product after one more turn at its beginning.
+    pub(crate) fn after(&self, [before, at, after]: [f64; 3]) -> Self {
+        let Self { a, b, c, d, scale } = *self;
+        Self {
+            a: at * a + after * c,
+            b: at * b + after * d,
+            c: before * a + at * c,
+            d: before * b + at * d,
+            scale,
+        }
+        .rescaled()
+    }
+
+    /// The product of both.
+    pub(crate) fn times(&self, next: &Self) -> Self {
+        let Self { a, b, c, d, scale } = *self;
+        Self {
+            a: a * next.a + b * next.c,
+            b: a * next.b + b * next.d,
+            c: c * next.a + d * next.c,
+            d: c * next.b + d * next.d,
+            scale: scale + next.scale,
         }
         .rescaled()
     }
@@ -103,7 +129,8 @@ impl Product {
 
 /// Bits of the factor that is taken out of a product when it has grown by it.
 pub(crate) const SCALE_BITS: i32 = 256;
-/// `2^SCALE_BITS`: a turn multiplies entries by less than 2^7, so squares stay below 2^1024.
+/// `2^SCALE_BITS`: a turn multiplies entries by less than 2^7, and a product of two products is
+/// below 2^513 and is scaled down at once, so squares stay below 2^1024.
 const LARGE: f64 = f64::from_bits((1023 + SCALE_BITS as u64) << 52);
 
 static ALL: LazyLock<Vec<Turns>> =

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cloak_base::{DeviceId, Epoch, UnixTime};
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::codec::{self, DecodeError};
@@ -24,6 +25,8 @@ pub const LOCATORS_MAX: usize = 8;
 pub const PORTS_MAX: usize = 64;
 /// Most relays in a record.
 pub const RELAYS_MAX: usize = 3;
+/// Longest virtual address in a record, in levels.
+pub const ADDRESS_MAX: usize = 64;
 /// How long a device record counts. Its device refreshes it long before.
 pub const DEVICE_RECORD_LIFE: Duration = Duration::from_secs(3600);
 /// Longest life that a record may claim.
@@ -51,6 +54,8 @@ pub struct DeviceRecord {
     relays: Vec<DeviceId>,
     #[n(7)]
     is_relay: bool,
+    #[n(8)]
+    address: Option<ByteVec>,
 }
 
 /// What a device publishes of itself, before it is signed.
@@ -69,6 +74,9 @@ pub struct Announcement {
     pub relays: Vec<DeviceId>,
     /// Whether the device relays for others.
     pub is_relay: bool,
+    /// Where it is in the overlay, or a host of it: the virtual address, a byte for each level. One
+    /// longer than [`ADDRESS_MAX`] is left out.
+    pub address: Option<Vec<u8>>,
 }
 
 /// A record that was verified, with the bytes in which it travels.
@@ -97,6 +105,12 @@ pub enum BindingError {
     /// Its name belongs to another entity, and the authority did not sign otherwise.
     #[error("the record's name belongs to another key")]
     NameTaken,
+    /// Its epoch is far ahead of the time at which it was made: no later record could go above it.
+    #[error("the record's epoch is in the future")]
+    EpochAhead,
+    /// An entity record that does not list the device that signed it.
+    #[error("the record does not list the device that signed it")]
+    SignerNotListed,
     /// A limit here.
     #[error("no room for another record")]
     Full,
@@ -107,9 +121,10 @@ const _: () = assert!(Signed::<DeviceRecord>::MAX <= 8 * 1024 - 8, "fits a contr
 impl Record for DeviceRecord {
     /// The second form: the first had no relays. A record of that form is not known any more.
     const DOMAIN: &'static str = "device-record-2";
-    /// Credentials, 8 locators of 25 bytes, 64 ports of 3 bytes, 3 relays of 34, and the rest.
+    /// Credentials, 8 locators of 25 bytes, 64 ports of 3 bytes, 3 relays of 34, an
+    /// address, and the rest.
     const PAYLOAD_MAX: usize =
-        CREDENTIALS_MAX + LOCATORS_MAX * 25 + PORTS_MAX * 3 + RELAYS_MAX * 34 + 64;
+        CREDENTIALS_MAX + LOCATORS_MAX * 25 + PORTS_MAX * 3 + RELAYS_MAX * 34 + ADDRESS_MAX + 64;
 }
 
 impl DeviceRecord {
@@ -120,8 +135,8 @@ impl DeviceRecord {
         announcement: Announcement,
         now: UnixTime,
     ) -> Signed<Self> {
-        let Announcement { mut locators, mut ports, preference, epoch, mut relays, is_relay } =
-            announcement;
+        let Announcement { mut locators, mut ports, preference, epoch, .. } = announcement;
+        let Announcement { mut relays, is_relay, address, .. } = announcement;
         locators.truncate(LOCATORS_MAX);
         relays.truncate(RELAYS_MAX);
         ports.sort_unstable();
@@ -129,8 +144,18 @@ impl DeviceRecord {
         ports.truncate(PORTS_MAX);
         let validity = Validity::starting(now, DEVICE_RECORD_LIFE);
         let credentials = credentials.clone();
-        let record =
-            Self { credentials, locators, ports, preference, epoch, validity, relays, is_relay };
+        let address = address.filter(|address| address.len() <= ADDRESS_MAX).map(ByteVec::from);
+        let record = Self {
+            credentials,
+            locators,
+            ports,
+            preference,
+            epoch,
+            validity,
+            relays,
+            is_relay,
+            address,
+        };
         Signed::sign(record, device)
     }
 
@@ -167,6 +192,11 @@ impl DeviceRecord {
     /// Whether the device says that it relays for others.
     pub fn is_relay(&self) -> bool {
         self.is_relay
+    }
+
+    /// Where the device is in the overlay, or a host of it, as a byte for each level of the tree.
+    pub fn address(&self) -> Option<&[u8]> {
+        self.address.as_ref().map(|address| &***address)
     }
 
     /// When it was made, and until when it counts.

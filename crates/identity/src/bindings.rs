@@ -1,7 +1,8 @@
 //! The bindings that a device knows, its own among them.
 //!
 //! Records are kept past their life, as the last known place of a device that sleeps, until room
-//! is needed or the credentials in them are over. Iteration is in the order of device ids, so that
+//! is needed or the credentials in them are over. Those that end first make room; what is forgotten
+//! can be looked up again. Iteration is in the order of device ids, so that
 //! two peers with the same records pass them on in the same order.
 
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use crate::revocation::RevocationLists;
 use crate::signed::Signed;
 use crate::validity::CLOCK_TOLERANCE;
 
-/// Most records that are kept: 64 peers with two devices each, and some over.
-pub const BINDINGS_MAX: usize = 160;
+/// Most records that are kept: those of all peers that a gateway has to do with, and some over.
+pub const BINDINGS_MAX: usize = 320;
 
 /// Known bindings, at most one per device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,9 +194,10 @@ impl Bindings {
         if !self.records.contains_key(&device) {
             let siblings = self.entity(entity, now).len();
             if siblings >= DEVICES_MAX {
-                self.forget_stalest(now, |held| held.peer().entity == entity)?;
+                let stale = |held: &Binding| held.peer().entity == entity && !held.is_fresh(now);
+                self.forget_first(stale).ok_or(BindingError::Full)?;
             } else if self.records.len() >= BINDINGS_MAX {
-                self.forget_stalest(now, |_| true)?;
+                self.forget_first(|_| true).ok_or(BindingError::Full)?;
             }
         }
         self.records.insert(device, binding);
@@ -226,17 +228,10 @@ impl Bindings {
         Ok(())
     }
 
-    fn forget_stalest(
-        &mut self,
-        now: UnixTime,
-        among: impl Fn(&Binding) -> bool,
-    ) -> Result<(), BindingError> {
-        let stale =
-            |held: &&Binding| held.device() != self.own && !held.is_fresh(now) && among(held);
-        let stalest = self.records.values().filter(stale);
-        let stalest = stalest.min_by_key(|held| held.record().validity().expires);
-        let stalest = stalest.map(Binding::device).ok_or(BindingError::Full)?;
-        self.records.remove(&stalest);
-        Ok(())
+    /// Of the records of other devices `among` which one may go, the one that ends first goes.
+    fn forget_first(&mut self, among: impl Fn(&Binding) -> bool) -> Option<Binding> {
+        let others = self.records.values().filter(|held| held.device() != self.own && among(held));
+        let first = others.min_by_key(|held| held.record().validity().expires)?.device();
+        self.records.remove(&first)
     }
 }

@@ -3,6 +3,8 @@
 //! Decoders of the CBOR library accept overlong integers and duplicate keys, so a value is encoded
 //! again and compared. That makes the hash of a record's bytes an identity of the record.
 
+use std::collections::BTreeSet;
+
 use minicbor::decode::{Decode, Decoder, Error as CborError};
 use minicbor::encode::Encode;
 
@@ -56,6 +58,14 @@ pub(crate) fn at_most<'b, C, T: Decode<'b, C>, const MAX: usize>(
 ) -> Result<Vec<T>, CborError> {
     let values = Vec::decode(d, ctx)?;
     if values.len() > MAX { Err(CborError::custom(DecodeError::Malformed)) } else { Ok(values) }
+}
+
+/// Decodes a set of at most `MAX` elements.
+pub(crate) fn set_at_most<'b, C, T: Decode<'b, C> + Ord, const MAX: usize>(
+    d: &mut Decoder<'b>,
+    ctx: &mut C,
+) -> Result<BTreeSet<T>, CborError> {
+    at_most::<C, T, MAX>(d, ctx).map(BTreeSet::from_iter)
 }
 
 /// What a decoder of this crate reported from inside the CBOR library, else `Malformed`.

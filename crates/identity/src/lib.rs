@@ -15,6 +15,7 @@ mod codec;
 mod credentials;
 mod delegation;
 mod device;
+mod entity_record;
 mod founding;
 mod grant;
 mod holders;
@@ -24,6 +25,7 @@ mod key;
 mod membership;
 mod name;
 mod realm;
+mod record_key;
 mod redemption;
 mod registrar;
 mod revocation;
@@ -34,8 +36,8 @@ mod validity;
 
 pub use authority::{Authority, NotTheAuthority};
 pub use binding::{
-    Announcement, Binding, BindingError, DEVICE_RECORD_LIFE, DeviceRecord, LOCATORS_MAX, PORTS_MAX,
-    RELAYS_MAX,
+    ADDRESS_MAX, Announcement, Binding, BindingError, DEVICE_RECORD_LIFE, DeviceRecord,
+    LOCATORS_MAX, PORTS_MAX, RELAYS_MAX,
 };
 pub use bindings::{BINDINGS_MAX, Bindings, Inserted};
 pub use codec::DecodeError;
@@ -45,6 +47,7 @@ pub use device::{
     Certifier, DEVICE_LIFE, DEVICES_MAX, DeviceCertificate, DeviceChain, STEWARD_LIFE,
     STEWARDS_MAX, StewardCertificate,
 };
+pub use entity_record::{ENTITY_RECORD_LIFE, EntityBinding, EntityRecord, LISTED_DEVICES_MAX};
 pub use founding::{Founding, FoundingLabels};
 pub use grant::{GRANT_BINDINGS_MAX, GRANT_MAX, Grant};
 pub use holders::NameHolders;
@@ -59,6 +62,7 @@ pub use key::{BadSignature, PublicKey, SecretKey};
 pub use membership::{MEMBERSHIP_LIFE, Membership, MembershipChain, POSITIONS_DEFAULT, Rights};
 pub use name::{EntityName, KeySpellingError, Label, LabelError, Name, NameError};
 pub use realm::{AuthorityChange, Genesis, Realm, RealmError};
+pub use record_key::{NotARecordKey, RecordKey};
 pub use redemption::{
     GrantError, Joined, RedeemRequest, Redemption, RedemptionError, Transcript, TransportEnd, Wish,
 };

@@ -128,6 +128,13 @@ impl Realm {
             })
     }
 
+    /// Whether `key` is or was the authority, as far as is known here. For what outlives its signer,
+    /// where [`Realm::is_authority`] would end it for the whole realm in one second.
+    pub fn was_authority(&self, key: PublicKey) -> bool {
+        let replaced = self.change.as_ref().map(|change| change.replaces);
+        key == self.authority() || key == self.genesis.authority || Some(key) == replaced
+    }
+
     /// Replaces the authority. `recovery` is the realm's recovery key.
     ///
     /// # Errors

@@ -122,6 +122,13 @@ codes! {
     /// A `Resume` whose proof is wrong.
     BadProof = 41 "bad-proof" Peer;
 
+    /// More messages than anybody needs.
+    Flood = 42 "flood" Peer;
+    /// A place in the overlay without a certificate for it.
+    FalseAddress = 43 "false-address" Peer;
+    /// A record that its publisher did not sign.
+    FalseRecord = 44 "false-record" Peer;
+
     /// The session is not known here, or no longer.
     Gone = 48 "gone" Resource;
     /// The peer was suspended for longer than `linger`.

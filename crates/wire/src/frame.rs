@@ -146,8 +146,10 @@ frames! {
     0x3f Peer(P::Appoint { certificate }) => (certificate,),
         peer(|(certificate,)| P::Appoint { certificate });
 
-    0x50 Peer(P::Circuit { circuit, to }) => (circuit, to),
-        peer(|(circuit, to)| P::Circuit { circuit, to });
+    0x40 Peer(P::Overlay { message }) => (message,), peer(|(message,)| P::Overlay { message });
+
+    0x50 Peer(P::Circuit { circuit, to, from }) => (circuit, to, from),
+        peer(|(circuit, to, from)| P::Circuit { circuit, to, from });
     0x51 Peer(P::Hop { circuit, from, cookie }) => (circuit, from, cookie),
         peer(|(circuit, from, cookie)| P::Hop { circuit, from, cookie });
     0x52 Peer(P::NoCircuit { circuit, code }) => (circuit, code),

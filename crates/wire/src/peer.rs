@@ -15,6 +15,11 @@ pub enum PeerFrame {
         /// As `identity` encodes it.
         record: ByteVec,
     },
+    /// A message between two overlay peers that are linked.
+    Overlay {
+        /// As `overlay` encodes it.
+        message: ByteVec,
+    },
     /// The sender cannot reach the receiver, or wants a locator proved: dial me.
     DialBack {
         /// Comes back in [`Purpose::Proof`](crate::Purpose::Proof) where `at` is given.
@@ -80,8 +85,11 @@ pub enum PeerFrame {
     Circuit {
         /// Chosen by the sender; unique among those it asks this host for.
         circuit: u64,
-        /// The device at the other end, a peer of the receiver.
+        /// The device at the other end: a peer of the receiver, or of one of that device's hosts.
         to: DeviceId,
+        /// Whose the circuit is, where the sender is a host and asks for somebody else. The receiver
+        /// passes it on no further.
+        from: Option<DeviceId>,
     },
     /// Open the hop of this circuit: dial the sender, where this link was dialled, and show the
     /// cookie. Whoever did not dial the link answers with a `Hop` of its own, and is dialled.

@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use cloak_base::Epoch;
 use cloak_identity::{
-    Announcement, Certifier, Credentials, DeviceRecord, Grant, Invitation, InvitationKind,
-    Invitations, MembershipChain, Offer, Realm, RedeemRequest, Redemption, RevocationList, Roster,
-    SecretKey, Signed, Transcript, TransportEnd,
+    Announcement, Certifier, Credentials, DeviceRecord, EntityRecord, Grant, Invitation,
+    InvitationKind, Invitations, MembershipChain, Offer, Realm, RedeemRequest, Redemption,
+    RevocationList, Roster, SecretKey, Signed, Transcript, TransportEnd,
 };
 use proptest::prelude::*;
 
@@ -46,8 +46,10 @@ fn forms() -> Vec<Form> {
         epoch: Epoch(3),
         relays: vec![lost],
         is_relay: false,
+        address: None,
     };
     let record = DeviceRecord::sign(&phone.device, &phone.credentials, announcement, NOW);
+    let listed = EntityRecord::sign(&phone.device, &phone.credentials, [lost], Epoch(3), NOW);
     let mut changed = realm.clone();
     let next = SecretKey::generate(&mut world.rng).public_key();
     changed.replace_authority(&world.founding.recovery, next, NOW).expect("the recovery key");
@@ -65,6 +67,9 @@ fn forms() -> Vec<Form> {
         }),
         form("device record", true, record.encode(), |bytes| {
             Signed::<DeviceRecord>::decode(bytes).ok().map(|value| value.encode())
+        }),
+        form("entity record", true, listed.encode(), |bytes| {
+            Signed::<EntityRecord>::decode(bytes).ok().map(|value| value.encode())
         }),
         form("realm list", true, realm_list.encode(), |bytes| {
             RevocationList::decode(bytes).ok().map(|value| value.encode())

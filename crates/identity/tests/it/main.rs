@@ -3,6 +3,7 @@
 mod binding;
 mod codec;
 mod credentials;
+mod entity_record;
 mod invitation;
 mod realm;
 mod revocation;
