@@ -74,6 +74,8 @@ impl Load {
     #[must_use]
     pub fn over(stream: TcpStream, rate: u64, span: Duration) -> Self {
         let bytes = rate * u64::try_from(span.as_millis()).unwrap_or(u64::MAX) / 1000;
+        // How long it may take is for whoever waits for its end to say.
+        stream.set_read_timeout(None).expect("a timeout can be unset");
         let received = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&received);
         let thread = std::thread::spawn(move || exchange(stream, rate, bytes, &counter));

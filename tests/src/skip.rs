@@ -22,6 +22,8 @@ pub enum Need {
     Root,
     /// So many descriptors for this process; the soft limit is raised to the hard one first.
     Descriptors(u64),
+    /// A container engine that answers, and Compose.
+    Engine,
     /// `CLOAK_FULL=1`: a long run that a short one stands in for. Never a failure.
     FullRun,
 }
@@ -45,6 +47,10 @@ impl Need {
             Self::Mounts => Self::Program("mount").missing().or_else(not_root),
             Self::Root => not_root(),
             Self::Descriptors(count) => few_descriptors(count),
+            Self::Engine => [Self::Program("docker"), Self::Program("docker-compose")]
+                .into_iter()
+                .find_map(Self::missing)
+                .or_else(|| refused("docker", &["version"], "nothing is expected")),
             Self::FullRun => (!crate::clock::full()).then(|| "CLOAK_FULL=1 is not set".to_owned()),
         }
     }

@@ -21,9 +21,12 @@ use cloak_tests::clock::wait_until;
 use cloak_tests::gateway::{STOP_WITHIN, Up};
 use cloak_tests::need;
 use cloak_tests::process::{self, Finished, Owned};
-use cloak_tests::realm::Realm;
+use cloak_tests::realm::{Home, Realm};
 use cloak_tests::site::Site;
 use rustix::process::Signal;
+
+/// From the start of a demo to a name that its last peer publishes.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Asserts that a refusal is what a person can act on: something on stderr, nothing on stdout, and no
 /// trace of a panic.
@@ -189,38 +192,76 @@ fn doctor_looks_at_a_home_with_and_without_a_gateway() {
     assert!(findings.is_array(), "{findings}");
 }
 
+/// A demo, and the lines that it printed up to the last one.
+fn demo(home: &Home, arguments: &[&str]) -> (Owned, Vec<String>) {
+    let mut command = home.command(&[&["demo", "--proxy", "127.0.0.1:0"], arguments].concat());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let demo = Owned::new(child);
+    let mut lines = stdout.lines().map_while(Result::ok);
+    let mut printed = Vec::new();
+    for line in lines.by_ref().take(60) {
+        let is_last = line.contains("Ctrl-C");
+        printed.push(line.trim().to_owned());
+        if is_last {
+            break;
+        }
+    }
+    std::thread::spawn(move || lines.for_each(drop));
+    (demo, printed)
+}
+
+fn end_demo(mut demo: Owned) {
+    demo.signal(Signal::INT);
+    let status = demo.wait(Duration::from_secs(5)).expect("Ctrl-C ends it");
+    assert_eq!(status.code(), Some(0));
+}
+
 /// The demo's own lines work as printed, and Ctrl-C ends it.
 #[test]
 fn the_demo_does_what_it_prints() {
     need!("curl");
     let realm = Realm::new();
     let home = realm.empty("nobody");
-    let mut command =
-        home.command(&["demo", "--peers", "3", "--proxy", "127.0.0.1:0", "--chaos", "300"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut demo = Owned::new(child);
-    let mut lines = stdout.lines().map_while(Result::ok);
-    let mut curls = Vec::new();
-    for line in lines.by_ref().take(60) {
-        if line.trim().starts_with("curl ") {
-            curls.push(line.trim().to_owned());
-        } else if !curls.is_empty() && line.to_lowercase().contains("ctrl-c") {
-            break;
-        }
-    }
+    let (demo, printed) = demo(&home, &["--peers", "3", "--chaos", "300"]);
+    let curls: Vec<_> = printed.iter().filter(|line| line.starts_with("curl ")).collect();
     assert!(!curls.is_empty(), "the demo prints curl lines");
-    std::thread::spawn(move || lines.for_each(drop));
     for line in curls.iter().filter(|line| !line.contains("/slow")) {
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", line]).current_dir(realm.directory());
         let finished = process::run(shell, b"", Duration::from_secs(60));
         assert_eq!(finished.code, Some(0), "{line}\n{}", finished.stderr);
     }
-    demo.signal(Signal::INT);
-    let status = demo.wait(Duration::from_secs(5)).expect("Ctrl-C ends it");
-    assert_eq!(status.code(), Some(0));
+    end_demo(demo);
+}
+
+/// Fifty gateways with an overlay of their own: every name is found, and the ways lead there.
+#[test]
+fn a_demo_of_fifty_peers_is_an_overlay() {
+    let realm = Realm::new();
+    let home = realm.empty("nobody");
+    let (demo, printed) = demo(&home, &["--peers", "50"]);
+    let line = printed.iter().find(|line| line.starts_with("cloak --home")).unwrap();
+    let gateway = line.split_whitespace().nth(2).unwrap();
+    let ask = |words: &[&str]| home.run(&[&["--home", gateway, "--json"], words].concat());
+    let json = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&ask(words).success().text()).unwrap()
+    };
+    for number in 3..=50 {
+        let name = format!("peer-{number}.cloak");
+        wait_until(&name, SOON, || ask(&["resolve", &name]).code == Some(0));
+    }
+    let status = json(&["status"]);
+    assert_eq!(status["place"]["address"], "root");
+    assert!(status["peers_linked"].as_u64() < Some(49), "not everybody is a neighbour of the root");
+    let far = |name: &str| {
+        let trace = json(&["trace", name]);
+        assert_eq!(trace["arrived"], true, "{trace}");
+        trace["hops"].as_array().unwrap().len() > 1
+    };
+    assert!((3..=50).any(|number| far(&format!("peer-{number}.cloak"))), "some are two hops away");
+    end_demo(demo);
 }
 
 /// `Type=notify` of a systemd unit.

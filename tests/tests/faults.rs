@@ -63,6 +63,30 @@ fn no_byte_lost_no_byte_doubled() {
     }
 }
 
+/// Lanes come back to the pool, and the next connections ride on them.
+#[test]
+fn fresh_connections_on_warm_lanes_cost_no_handshake() {
+    let site = Site::alone();
+    let lanes = || {
+        let rows = site.alice.json(&["peers"]);
+        rows.as_array().unwrap().iter().filter_map(|row| row["idle_lanes"].as_u64()).sum::<u64>()
+    };
+    let fetch = || {
+        let mut stream = client::socks5(site.alice.proxy(), "bob.cloak", port::ECHO).unwrap();
+        assert_echo(&mut stream, b"a fresh connection");
+    };
+    fetch();
+    // One in use and two to spare.
+    let warm = || wait_until("three lanes are idle", Duration::from_secs(10), || lanes() >= 3);
+    warm();
+    let dials = site.dials();
+    for _ in 0..20 {
+        fetch();
+        warm();
+    }
+    assert_eq!(site.dials(), dials, "dials for 20 fresh connections");
+}
+
 #[test]
 fn one_byte_at_a_time_is_only_slow() {
     let site = Site::start();

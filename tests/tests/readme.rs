@@ -11,6 +11,7 @@ use cloak_tests::clock::wait_until;
 use cloak_tests::need;
 use cloak_tests::netns::{Host, Net};
 use cloak_tests::origin::HttpOrigin;
+use cloak_tests::printed;
 use cloak_tests::process::{self, Finished, Owned};
 use cloak_tests::realm::{Realm, last_line};
 use cloak_tests::skip::Need;
@@ -18,15 +19,8 @@ use cloak_tests::skip::Need;
 /// A hundred megabytes through a gateway that was not built for speed.
 const LINE_WITHIN: Duration = Duration::from_secs(120);
 
-/// The line of the README that begins with `start`.
 fn printed(start: &str) -> String {
-    let text = std::fs::read_to_string(workspace().join("README.md")).unwrap();
-    let mut blocks = text.split("```");
-    let found = blocks.find_map(|block| {
-        let lines = block.strip_prefix("sh\n")?.lines();
-        lines.into_iter().find(|line| line.starts_with(start)).map(str::to_owned)
-    });
-    found.unwrap_or_else(|| panic!("the README prints no `{start}`"))
+    printed::line("README.md", start)
 }
 
 /// A shell on a host of its own, where nothing else uses the ports that the README names.

@@ -213,6 +213,8 @@ fn a_hop_is_dialled_by_whoever_dialled_the_link() {
     let bob = town.net.host(1);
     bob.allow_incoming();
     bob.keep_to(town.net.host(2).address());
+    // In order, so that she knows where he is when she starts again.
+    town.hosts[0].stop();
     town.hosts[0].restart();
     let carol = town.hosts[0].device_name().to_owned();
     wait_until("carol is linked with both", SOON, || {
@@ -251,6 +253,29 @@ fn a_hop_is_wrapped_where_only_tls_gets_through() {
     assert_eq!(open_sessions(&alice)[0]["lane"], "relay");
     load.finish(SOON);
     assert!(net.host(0).swallowed() > 0, "the plain hop was tried");
+}
+
+/// Alice reaches carol only and bob dave only, as behind two firewalls; the two hosts reach each other.
+#[test]
+fn a_circuit_leads_over_two_hosts_where_no_host_reaches_both() {
+    need!(Need::NetworkNamespaces);
+    let town = Town::start(&["", ""]);
+    let [carol, dave] = [0, 1].map(|host| town.hosts[host].device_name().to_owned());
+    town.net.host(0).part_from(town.net.host(3).address());
+    town.net.host(1).part_from(town.net.host(2).address());
+    for (closed, lost) in [(&town.alice, &dave), (&town.bob, &carol)] {
+        wait_until("the link is known to be dead", SOON, || link(closed, lost) != "direct");
+    }
+    let mut opened = None;
+    wait_until("there is a way over both hosts", 2 * SOON, || {
+        opened = open(town.net.host(0), &town.alice, port::PACED).ok();
+        opened.is_some()
+    });
+    let load = Load::over(opened.unwrap(), 300_000, Duration::from_secs(5));
+    wait_until("bytes flow", SOON, || load.received() > 100_000);
+    town.wait_lane("relay");
+    assert!(town.hosts.iter().all(|host| circuits(host) > 0), "both hosts carry it");
+    load.finish(SOON);
 }
 
 #[test]

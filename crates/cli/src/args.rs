@@ -84,6 +84,16 @@ pub(crate) enum Question {
         /// For example demo.cloak
         name: String,
     },
+    /// Measure round trips to the device of a name: through the overlay, and directly
+    Ping {
+        /// For example demo.cloak
+        name: String,
+    },
+    /// Show the way through the overlay to the device of a name, hop by hop
+    Trace {
+        /// For example demo.cloak
+        name: String,
+    },
     /// Say which step fails on the way to a name or a service
     Why {
         /// For example demo.cloak or demo.cloak:80
@@ -113,7 +123,7 @@ pub(crate) enum Question {
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Number of peers
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=32))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=100))]
     pub(crate) peers: u16,
     /// Address of the proxy port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1080")]

@@ -170,6 +170,16 @@ impl Asker {
         self.look_up(path::RESOLVE, ServiceName { name, port: None }).await
     }
 
+    pub(crate) async fn ping(&self, name: String) -> Result<(), Failure> {
+        let asked = ServiceName { name, port: None };
+        self.print(&self.client.post(path::PING, &asked).await?, show::ping)
+    }
+
+    pub(crate) async fn trace(&self, name: String) -> Result<(), Failure> {
+        let asked = ServiceName { name, port: None };
+        self.print(&self.client.post(path::TRACE, &asked).await?, show::trace)
+    }
+
     pub(crate) async fn why(&self, target: NameAndPort) -> Result<(), Failure> {
         let NameAndPort { name, port } = target;
         self.look_up(path::WHY, ServiceName { name, port }).await

@@ -79,6 +79,9 @@ fn explanation(network: &Network, asked: &Demo) -> String {
          In a browser, with nothing to set up: http://demo.cloak.localhost:{port}/\n\
          What the gateway sees:\n\n  \
          cloak --home {home} status\n  \
+         cloak --home {home} peers\n  \
+         cloak --home {home} resolve demo.cloak\n  \
+         cloak --home {home} trace demo.cloak\n  \
          cloak --home {home} sessions\n\n\
          {chaos}Ctrl-C ends the demo.\n",
         asked.peers,

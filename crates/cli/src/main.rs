@@ -78,6 +78,8 @@ async fn ask(asker: Asker, question: Question) -> Result<(), Failure> {
         Question::Services => asker.services().await,
         Question::Names => asker.names().await,
         Question::Resolve { name } => asker.resolve(name).await,
+        Question::Ping { name } => asker.ping(name).await,
+        Question::Trace { name } => asker.trace(name).await,
         Question::Why { target } => asker.why(target).await,
         Question::Invite(asked) => asker.invite(asked).await,
         Question::Device { command } => asker.device(command).await,

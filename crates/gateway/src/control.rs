@@ -131,9 +131,9 @@ impl Control {
         connections.wait().await;
     }
 
-    fn status(&self) -> GatewayStatus {
+    async fn status(&self) -> GatewayStatus {
         GatewayStatus {
-            node: self.node.status(),
+            node: self.node.status().await,
             proxy_listen: self.proxy.addresses().iter().map(ToString::to_string).collect(),
             services: u64::try_from(self.services.rows().len()).unwrap_or(u64::MAX),
             home: self.home.display().to_string(),

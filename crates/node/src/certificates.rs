@@ -12,7 +12,7 @@ use cloak_identity::{Authority, Certifier, DeviceChain, Signed, StewardCertifica
 use cloak_wire::{Code, PeerFrame};
 
 use crate::keys::Keys;
-use crate::peer::{Peer, PeerCommand};
+use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::store::StoreError;
 use crate::trust::Trust;
@@ -117,7 +117,7 @@ impl Shared {
         let held = trust.stewards.iter().find(|steward| steward.device == peer.device());
         if let Some(steward) = held {
             let certificate = steward.encode().into();
-            peer.tell(PeerCommand::Send(PeerFrame::Appoint { certificate }));
+            peer.send(PeerFrame::Appoint { certificate });
         }
     }
 
@@ -145,7 +145,7 @@ impl Shared {
         for peer in self.all_peers().into_iter().filter(|peer| peer.is_linked()) {
             if peer.entity() == ours {
                 let certificate = present.encode().into();
-                peer.tell(PeerCommand::Send(PeerFrame::Certify { certificate }));
+                peer.send(PeerFrame::Certify { certificate });
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Circuits: connections to devices that can be reached through a host only.
 //!
 //! Three roles meet here. An end that wants one asks a host for it, the other end is told by the host
-//! ([`end`]), and the host opens a hop to each and splices them ([`host`]). Which hosts are asked is
-//! decided in [`choice`] alone. See docs/PROTOCOL.md, "Circuits".
+//! ([`end`]), and the host opens a hop to each and splices them ([`host`]); a host that does not reach
+//! the other end asks one of that end's hosts in its turn. Which hosts are asked is decided in
+//! [`choice`] alone. See docs/PROTOCOL.md, "Circuits".
 
 mod choice;
 mod end;
@@ -101,8 +102,8 @@ impl Shared {
         message: PeerFrame,
     ) -> Option<PeerFrame> {
         match message {
-            PeerFrame::Circuit { circuit, to } => {
-                let refused = self.host(neighbour, circuit, to).err();
+            PeerFrame::Circuit { circuit, to, from } => {
+                let refused = self.host(neighbour, circuit, to, from).err();
                 return refused.map(|code| PeerFrame::NoCircuit { circuit, code });
             }
             PeerFrame::Hop { circuit, from: Some(from), cookie } => {

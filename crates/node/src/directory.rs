@@ -1,22 +1,25 @@
-//! Names of a small realm: every device's record is passed on to every linked peer.
+//! The device records that this gateway has met: those that linked peers showed, and those that it
+//! looked up.
 //!
 //! The records are signed and fenced by their epochs, so that a peer can withhold but not forge or
-//! roll back. [`Resolver`] is what the rest of the node sees of it.
+//! roll back. They outlive restarts, and are what a gateway knows of the realm when it starts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
-use cloak_base::{DeviceId, EntityId, Epoch, UnixTime};
+use cloak_base::{DeviceId, EntityId, Epoch, Instant, UnixTime};
 use cloak_identity::{
     Announcement, Binding, BindingError, Bindings, CredentialError, Credentials, DeviceRecord,
     EntityName, Inserted, Name, Peer as Shown, Signed,
 };
+use cloak_overlay::Address;
 use cloak_transport::{Policy, dialable};
 use cloak_wire::{Code, LOCATORS_MAX};
 
-use crate::api::BoxFuture;
 use crate::home::Home;
+use crate::overlay::degree;
 use crate::sync::{read, write};
 use crate::trust::Trust;
 use crate::view::NameView;
@@ -28,6 +31,10 @@ const EPOCHS_AHEAD: u64 = 1024;
 const HINTS_MAX: usize = 64;
 /// Hinted addresses per device.
 const HINTED_MAX: usize = 4;
+/// Devices whose locators the overlay told us, at most.
+const CONTACTS_MAX: usize = 256;
+/// A record that came within this time counts as news.
+const CURRENT_FOR: Duration = Duration::from_secs(60);
 
 /// A device that a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,19 +51,12 @@ pub struct Candidate {
     pub locators: Vec<SocketAddr>,
     /// Through which devices it may be reached otherwise.
     pub relays: Vec<DeviceId>,
+    /// Where it is in the overlay, or a host of it.
+    pub address: Option<Address>,
     /// Epoch of its record.
     pub epoch: Epoch,
     /// Whether the record has not expired.
     pub fresh: bool,
-}
-
-/// Maps names to devices.
-pub trait Resolver: Send + Sync {
-    /// The devices that `name` stands for, in the order in which to try them.
-    ///
-    /// # Errors
-    /// [`Code::UnknownName`]; [`Code::Timeout`] where an answer may exist but did not come.
-    fn resolve<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Candidate>, Code>>;
 }
 
 /// A record that was news.
@@ -72,7 +72,10 @@ pub(crate) struct Learned {
 /// What became of a record that arrived.
 pub(crate) enum Learning {
     News(Learned),
-    Known,
+    /// It is the one that we have of this device.
+    Known(DeviceId),
+    /// We have a newer one.
+    Stale,
     /// It is our own, from a later run than this one: publish above this epoch.
     Conflict(Epoch),
 }
@@ -88,6 +91,10 @@ struct State {
     bindings: Bindings,
     /// Addresses found on the LAN or in the settings.
     hints: BTreeMap<DeviceId, Vec<SocketAddr>>,
+    /// Addresses that overlay peers told of others.
+    contacts: BTreeMap<DeviceId, Arc<[SocketAddr]>>,
+    /// When a record last came, from its device or from a binder.
+    met: BTreeMap<DeviceId, Instant>,
 }
 
 impl Directory {
@@ -107,7 +114,8 @@ impl Directory {
         let epoch = stored("epoch").and_then(|bytes| bytes.try_into().ok());
         // Those between the stored one and the last published are skipped.
         let epoch = Epoch(epoch.map_or(0, u64::from_be_bytes));
-        let state = State { own, epoch, bindings, hints: BTreeMap::new() };
+        let (hints, contacts, met) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let state = State { own, epoch, bindings, hints, contacts, met };
         Self { state: RwLock::new(state) }
     }
 
@@ -127,8 +135,7 @@ impl Directory {
         home.store().put(&[("bindings", &records), ("epoch", &epoch.to_be_bytes())])
     }
 
-    /// Makes and takes in our own record, above every epoch seen of it, whatever epoch is said; gives
-    /// its bytes.
+    /// Makes and takes in our own record, above every epoch seen of it, whatever epoch is said.
     ///
     /// # Errors
     /// Our own credentials do not count: expired, revoked, or a wrong clock.
@@ -137,16 +144,38 @@ impl Directory {
         home: &Home,
         said: Announcement,
         now: UnixTime,
-    ) -> Result<Vec<u8>, BindingError> {
+    ) -> Result<Signed<DeviceRecord>, BindingError> {
         let trust = home.trust();
         let mut state = write(&self.state);
         let epoch = state.epoch.next();
         let announcement = Announcement { epoch, ..said };
         let record = DeviceRecord::sign(&home.keys().device, &trust.credentials, announcement, now);
-        let bytes = record.encode();
-        state.bindings.publish(record, &trust.realm, &trust.revocations, now)?;
+        state.bindings.publish(record.clone(), &trust.realm, &trust.revocations, now)?;
         state.epoch = epoch;
-        Ok(bytes)
+        Ok(record)
+    }
+
+    /// Somebody published a record of ours with this epoch: ours go above it.
+    pub(crate) fn raise_epoch(&self, epoch: Epoch) {
+        let mut state = write(&self.state);
+        state.epoch = state.epoch.max(epoch);
+    }
+
+    /// A record came just now, whether or not it was news.
+    pub(crate) fn note_met(&self, device: DeviceId, now: Instant) {
+        let mut state = write(&self.state);
+        state.met.insert(device, now);
+        if state.met.len() > cloak_identity::BINDINGS_MAX {
+            let State { met, bindings, .. } = &mut *state;
+            met.retain(|device, _| bindings.device(*device).is_some());
+        }
+    }
+
+    /// Whether a device's record came lately enough not to be looked up again.
+    pub(crate) fn is_current(&self, device: DeviceId, now: Instant) -> bool {
+        let state = read(&self.state);
+        let met = state.met.get(&device).is_some_and(|met| now.since(*met) < CURRENT_FOR);
+        met && state.bindings.device(device).is_some()
     }
 
     /// Takes in a record that arrived.
@@ -163,14 +192,15 @@ impl Directory {
         let mut state = write(&self.state);
         let before = locators_by_record(&state.bindings, record);
         match state.bindings.insert(record, &trust.realm, &trust.revocations, now)? {
-            Inserted::Same | Inserted::Stale => Ok(Learning::Known),
+            Inserted::Same => Ok(signer_of(record).map_or(Learning::Stale, Learning::Known)),
+            Inserted::Stale => Ok(Learning::Stale),
             Inserted::Conflict { epoch } => {
                 state.epoch = state.epoch.max(epoch);
                 Ok(Learning::Conflict(epoch))
             }
             Inserted::New => {
                 let news = state.bindings.iter().find(|binding| binding.bytes() == record);
-                Ok(news.map_or(Learning::Known, |binding| {
+                Ok(news.map_or(Learning::Stale, |binding| {
                     let moved = before.as_deref() != Some(binding.record().locators());
                     Learning::News(Learned { moved, ..learned(binding.peer()) })
                 }))
@@ -185,11 +215,55 @@ impl Directory {
         write(&self.state).bindings.sweep(&trust.realm, &trust.revocations, now)
     }
 
-    /// Every device with a record, but us.
-    pub(crate) fn devices(&self) -> Vec<Learned> {
+    /// What is known of a device.
+    pub(crate) fn device(&self, device: DeviceId) -> Option<Learned> {
+        read(&self.state).bindings.device(device).map(|binding| learned(binding.peer()))
+    }
+
+    /// Where a device is in the overlay, as its record says.
+    pub(crate) fn address_of(&self, device: DeviceId) -> Option<Address> {
+        read(&self.state).bindings.device(device).and_then(|binding| address(binding.record()))
+    }
+
+    /// The known devices of an entity.
+    pub(crate) fn devices_of(&self, entity: EntityId, now: UnixTime) -> Vec<DeviceId> {
+        let state = read(&self.state);
+        state.bindings.entity(entity, now).into_iter().map(Binding::device).collect()
+    }
+
+    /// Every other device that may be dialled, and where it was last.
+    pub(crate) fn contacts(&self) -> Vec<(DeviceId, Vec<SocketAddr>)> {
         let state = read(&self.state);
         let others = state.bindings.iter().filter(|binding| binding.device() != state.own);
-        others.map(|binding| learned(binding.peer())).collect()
+        let known = others.map(|binding| (binding.device(), binding.record().locators().to_vec()));
+        known.filter(|(_, locators)| !locators.is_empty()).collect()
+    }
+
+    /// Where a device says it may be dialled, and whether it said anything at all.
+    pub(crate) fn contact(&self, device: DeviceId) -> (Vec<SocketAddr>, bool) {
+        let state = read(&self.state);
+        let known = state.bindings.device(device).map(|binding| binding.record().locators());
+        (known.unwrap_or_default().to_vec(), known.is_some())
+    }
+
+    /// Notes where a device is, as an overlay peer says.
+    pub(crate) fn note_contact(&self, device: DeviceId, locators: &Arc<[SocketAddr]>) {
+        let mut state = write(&self.state);
+        if state.contacts.len() >= CONTACTS_MAX && !state.contacts.contains_key(&device) {
+            state.contacts.pop_first();
+        }
+        state.contacts.insert(device, Arc::clone(locators));
+    }
+
+    /// Our own record, as it travels.
+    pub(crate) fn own_record(&self) -> Option<Vec<u8>> {
+        let own = read(&self.state).own;
+        self.record_of(own)
+    }
+
+    /// The record of a device, as it travels.
+    pub(crate) fn record_of(&self, device: DeviceId) -> Option<Vec<u8>> {
+        read(&self.state).bindings.device(device).map(|binding| binding.bytes().to_vec())
     }
 
     /// Every record, ours included, as they travel.
@@ -216,8 +290,14 @@ impl Directory {
     /// Where a device may be dialled: hints first, since we saw or were told them, then what it
     /// published, as far as the policy allows.
     pub(crate) fn locators(&self, device: DeviceId, policy: &Policy) -> Vec<SocketAddr> {
-        let hinted = read(&self.state).hints.get(&device).cloned().unwrap_or_default();
-        let mut all = self.published(device);
+        let (hinted, mut all) = {
+            let state = read(&self.state);
+            let told = state.contacts.get(&device).map(|told| told.to_vec());
+            (state.hints.get(&device).cloned().unwrap_or_default(), told.unwrap_or_default())
+        };
+        let published = self.published(device);
+        all.retain(|locator| !published.contains(locator));
+        all.splice(0..0, published);
         all.retain(|locator| !hinted.contains(locator) && dialable(*locator, policy).is_ok());
         let mut locators = hinted;
         locators.extend(all);
@@ -273,21 +353,6 @@ impl Directory {
     }
 }
 
-/// The [`Resolver`] of a small realm: everything is known here already.
-pub(crate) struct SmallRealm {
-    pub(crate) shared: std::sync::Weak<crate::shared::Shared>,
-}
-
-impl Resolver for SmallRealm {
-    fn resolve<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Vec<Candidate>, Code>> {
-        let found = self
-            .shared
-            .upgrade()
-            .map_or_else(Vec::new, |shared| shared.directory.lookup(name, shared.clock.wall()));
-        Box::pin(async move { if found.is_empty() { Err(Code::UnknownName) } else { Ok(found) } })
-    }
-}
-
 fn learned(peer: &Shown) -> Learned {
     Learned {
         device: peer.device,
@@ -298,10 +363,14 @@ fn learned(peer: &Shown) -> Learned {
     }
 }
 
+/// Whose record it is.
+pub(crate) fn signer_of(record: &[u8]) -> Option<DeviceId> {
+    Signed::<DeviceRecord>::decode(record).ok().map(|record| DeviceId::from(record.signer()))
+}
+
 /// The locators that are known of a record's device.
 fn locators_by_record(bindings: &Bindings, record: &[u8]) -> Option<Vec<SocketAddr>> {
-    let signer = Signed::<DeviceRecord>::decode(record).ok()?.signer();
-    let known = bindings.device(DeviceId::from(signer))?;
+    let known = bindings.device(signer_of(record)?)?;
     Some(known.record().locators().to_vec())
 }
 
@@ -332,6 +401,10 @@ impl Directory {
     }
 }
 
+fn address(record: &DeviceRecord) -> Option<Address> {
+    record.address().and_then(|path| Address::from_bytes(path, degree()).ok())
+}
+
 fn candidate(binding: &Binding, now: UnixTime) -> Candidate {
     let record = binding.record();
     Candidate {
@@ -341,6 +414,7 @@ fn candidate(binding: &Binding, now: UnixTime) -> Candidate {
         ports: record.ports().to_vec(),
         locators: record.locators().to_vec(),
         relays: record.relays().to_vec(),
+        address: address(record),
         epoch: record.epoch(),
         fresh: binding.is_fresh(now),
     }

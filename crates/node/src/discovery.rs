@@ -15,6 +15,9 @@ use crate::sync::read;
 /// Pause between two tries of a configured peer that is not linked.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
+/// A device that was found is tried for this long.
+const TRY_FOR: Duration = Duration::from_secs(10);
+
 /// Starts what the settings ask for.
 pub(crate) fn start(shared: &Arc<Shared>) {
     let overlay = read(&shared.config).overlay.clone();
@@ -59,7 +62,9 @@ async fn try_configured(
 ) -> Result<(), TryError> {
     for locator in tokio::net::lookup_host(address).await? {
         let known = key.or_else(|| shared.directory.hinted(locator));
-        if known.is_some_and(|device| shared.peer(device).is_linked()) {
+        let peer = known.and_then(|device| shared.known_peer(device));
+        // One that was met here before is dialled when the overlay wants it.
+        if peer.is_some_and(|peer| peer.is_linked()) || (known.is_some() && is_in_touch(shared)) {
             return Ok(());
         }
         if let Some(device) = key {
@@ -78,6 +83,11 @@ async fn try_configured(
         shared.peer(device).tell(PeerCommand::Channel(Box::new(connection), Box::new(hello)));
     }
     Ok(())
+}
+
+/// Whether any peer is linked.
+fn is_in_touch(shared: &Arc<Shared>) -> bool {
+    shared.all_peers().iter().any(|peer| peer.is_linked())
 }
 
 async fn lan(shared: Arc<Shared>) {
@@ -102,8 +112,15 @@ async fn lan(shared: Arc<Shared>) {
 impl Shared {
     /// A device may be at this address; the handshake will tell.
     fn found(self: &Arc<Self>, device: DeviceId, locator: SocketAddr) {
-        if device != self.tls.device() && self.directory.hint(device, locator) {
-            self.peer(device).tell(PeerCommand::Rebound);
+        if device == self.tls.device() {
+            return;
+        }
+        let is_news = self.directory.hint(device, locator);
+        let Ok(peer) = self.admit_peer(device) else { return };
+        // Once linked, it is for the overlay to say whether the link is of use.
+        peer.keep_until(self.clock.now() + TRY_FOR);
+        if is_news {
+            peer.tell(PeerCommand::Rebound);
         }
     }
 }

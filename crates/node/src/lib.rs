@@ -23,9 +23,12 @@ mod locators;
 mod messages;
 mod node;
 mod open;
+mod overlay;
 mod peer;
 mod publish;
+mod reach;
 mod registry;
+mod resolve;
 mod shared;
 mod spill;
 mod store;
@@ -44,12 +47,13 @@ pub use api::{
 };
 pub use cloak_wire::{Code, Target};
 pub use config::{DeviceConfig, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
-pub use directory::{Candidate, Resolver};
+pub use directory::Candidate;
 pub use home::{Home, HomeError, InitNames};
 pub use join::{InviteKind, JoinError};
 pub use keys::KeysError;
 pub use node::{ControlError, Node, StartError};
 pub use store::StoreError;
 pub use view::{
-    LocatorView, MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView, Status,
+    HopView, LocatorView, MemberView, NameView, PeerView, PingView, PlaceView, ResolveStep,
+    SessionState, SessionView, Status, TraceView,
 };

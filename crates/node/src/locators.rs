@@ -14,7 +14,7 @@ use cloak_base::{DeviceId, Instant};
 use cloak_transport::{Policy, Private, dialable, interface_addresses};
 use cloak_wire::{LOCATORS_MAX, PeerFrame, Purpose};
 
-use crate::peer::{Peer, PeerCommand};
+use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::sync::{lock, read, write};
 use crate::view::LocatorView;
@@ -243,7 +243,7 @@ impl Shared {
         let by = peer.device();
         let proofs = self.locators.to_prove(observed, by, self.clock.now(), || self.random_u64());
         for (cookie, at) in proofs {
-            peer.tell(PeerCommand::Send(PeerFrame::DialBack { cookie, at: Some(at) }));
+            peer.send(PeerFrame::DialBack { cookie, at: Some(at) });
         }
     }
 
@@ -267,6 +267,7 @@ impl Shared {
         if self.locators.proved(cookie, peer) {
             self.publish();
         }
+        self.overlay.moved();
         self.check_relays();
     }
 

@@ -28,7 +28,8 @@ impl Shared {
         message: PeerFrame,
     ) -> Result<Option<PeerFrame>, Code> {
         match message {
-            PeerFrame::Binding { record } => self.learn(&record, Some(peer.device()))?,
+            PeerFrame::Binding { record } => return self.learn_from(peer, &record),
+            PeerFrame::Overlay { message } => self.overlay.deliver(peer, message.into()),
             PeerFrame::DialBack { cookie, at: Some(at) } => {
                 self.prove_locator(peer, cookie, at);
             }

@@ -14,6 +14,7 @@ use crate::directory::Directory;
 use crate::home::{Home, HomeError};
 use crate::locators::OwnLocators;
 use crate::peer::PeerCommand;
+use crate::reach::role;
 use crate::registry::Command;
 use crate::shared::{Parts, Shared};
 use crate::sync::{lock, read, write};
@@ -87,7 +88,7 @@ impl Node {
             clock,
             tls,
             config,
-            home,
+            home: Arc::new(home),
             incarnation,
             directory,
             locators,
@@ -100,16 +101,14 @@ impl Node {
         // Before anyone hears of our record: a crash must not publish its epoch twice.
         shared.save_directory();
         crate::spill::clean(shared.home.dir());
-        for known in shared.directory.devices() {
-            let peer = shared.peer(known.device);
-            peer.identify(known.device_name, known.entity_name, known.entity);
-        }
         let tasks = &shared.tasks;
         tasks.spawn(crate::accept::run(Arc::clone(&shared), listener));
         tasks.spawn(crate::watch::network(Arc::clone(&shared)));
         tasks.spawn(crate::watch::wake(Arc::clone(&shared)));
         tasks.spawn(crate::upkeep::run(Arc::clone(&shared)));
         tasks.spawn(crate::upkeep::memory(Arc::clone(&shared)));
+        tasks.spawn(crate::upkeep::save(Arc::clone(&shared)));
+        crate::overlay::start(&shared);
         crate::discovery::start(&shared);
         Ok(Self(shared))
     }
@@ -127,6 +126,8 @@ impl Node {
         }
         // A session whose peer cannot be reached cannot be told.
         let _ = tokio::time::timeout(FAREWELL_SESSIONS, self.0.sessions.emptied()).await;
+        self.0.save_held().await;
+        self.0.overlay.leave().await;
         self.0.cancel.cancel();
         self.0.save_directory();
         self.0.tasks.close();
@@ -152,8 +153,9 @@ impl Node {
     }
 
     /// `cloak status`.
-    pub fn status(&self) -> Status {
+    pub async fn status(&self) -> Status {
         let shared = &self.0;
+        let place = self.place().await;
         let sessions = self.sessions();
         let count = |state| sessions.iter().filter(|row| row.state == state).count() as u64;
         let peers = shared.all_peers();
@@ -171,6 +173,7 @@ impl Node {
             entity: shared.home.entity().to_string(),
             realm: shared.home.realm_id().to_string(),
             overlay: overlay.to_owned(),
+            place,
             overlay_listen: shared.locators.bound().iter().map(ToString::to_string).collect(),
             locators: shared.locators.views(),
             peers_linked: linked,
@@ -189,7 +192,8 @@ impl Node {
     }
 
     /// `cloak peers`.
-    pub fn peers(&self) -> Vec<PeerView> {
+    pub async fn peers(&self) -> Vec<PeerView> {
+        let neighbours = self.neighbours().await;
         let mut rows: Vec<_> = self
             .0
             .all_peers()
@@ -198,8 +202,13 @@ impl Node {
                 let device = peer.device();
                 let locators = self.0.directory.published(device);
                 let (relays, is_relay) = self.0.directory.relays(device);
+                let neighbour = neighbours.get(&device);
                 PeerView {
                     locators: locators.iter().map(ToString::to_string).collect(),
+                    role: neighbour.map(|neighbour| role(neighbour.role).to_owned()),
+                    virtual_address: neighbour
+                        .and_then(|neighbour| neighbour.address.as_ref())
+                        .map(ToString::to_string),
                     relays: relays.iter().map(ToString::to_string).collect(),
                     is_relay,
                     ..peer.view(self.0.sessions.count(device))

@@ -1,23 +1,36 @@
 //! What we say about ourselves and the realm: our record, and revocations.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use cloak_base::Epoch;
+use cloak_base::{Epoch, Instant};
 use cloak_identity::{
-    Announcement, BindingError, DeviceRecord, MembershipChain, Registrar, RevocationList, Signed,
+    Announcement, BindingError, Credentials, DeviceRecord, MembershipChain, Peer as Shown,
+    Registrar, RevocationList, Signed,
 };
+use cloak_overlay::Place;
 use cloak_wire::{Code, PeerFrame, Serials};
 
 use crate::directory::{Learning, verify};
-use crate::peer::{Peer, PeerCommand};
+use crate::peer::{Peer, PeerCommand, Standing};
 use crate::shared::Shared;
 use crate::sync::{lock, read};
 
 /// Revocation lists sent at a new link, at most.
 const LISTS_AT_LINK_MAX: usize = 64;
+/// Between two records by which a home answers that of a copy of it.
+const OUTBID_EVERY: Duration = Duration::from_secs(5);
 /// Kind of the warning that we have no record.
 const RECORD_WARNING: &str = "record";
+
+/// Foreign records of our own device, found and answered.
+#[derive(Debug, Default)]
+pub(crate) struct Outbidding {
+    /// One was found and not answered.
+    due: bool,
+    /// When one was answered last.
+    last: Option<Instant>,
+}
 
 impl Shared {
     /// Signs a new record of ourselves and passes it to every linked peer.
@@ -31,6 +44,7 @@ impl Shared {
             epoch: Epoch(0),
             relays,
             is_relay,
+            address: self.overlay_address(),
         };
         let made = self.directory.publish(&self.home, said, self.clock.wall());
         let sentence = made
@@ -38,10 +52,27 @@ impl Shared {
             .err()
             .map(|error| format!("other devices cannot learn where this one is: {error}"));
         self.warn(RECORD_WARNING, sentence);
+        self.overlay.moved();
         if let Ok(record) = made {
-            self.unsaved.store(true, Ordering::Relaxed);
-            self.gossip(&record, None);
+            self.unsaved.notify_one();
+            let bytes = record.encode();
+            self.overlay.publish_device(self.tls.device(), &record, &bytes);
+            // Those that we are linked with hear of it at once.
+            for peer in self.all_peers().into_iter().filter(|peer| peer.is_linked()) {
+                let record = bytes.clone().into();
+                peer.send(PeerFrame::Binding { record });
+            }
         }
+    }
+
+    /// Where messages for us find us in the overlay.
+    fn overlay_address(&self) -> Option<Vec<u8>> {
+        let address = match self.overlay.place() {
+            Place::Inner { address, .. } => address,
+            Place::Attached { hosts } => hosts.into_iter().next()?.1,
+            Place::Seeking => return None,
+        };
+        Some(address.as_bytes().to_vec())
     }
 
     /// Whether our last record could not be made: our certificates do not count by the clock here.
@@ -56,12 +87,10 @@ impl Shared {
         }
     }
 
-    /// Writes the known records to the store, if they changed. Blocks on the disk.
+    /// Writes the known records to the store. Blocks on the disk.
     pub(crate) fn save_directory(&self) {
-        if self.unsaved.swap(false, Ordering::Relaxed) {
-            let saved = self.directory.save(&self.home);
-            self.storage_result(&saved);
-        }
+        let saved = self.directory.save(&self.home);
+        self.storage_result(&saved);
     }
 
     /// Says that the disk fails, or works again.
@@ -75,15 +104,49 @@ impl Shared {
         self.warn("storage", sentence);
     }
 
-    /// Takes a binding over, and passes it on when it is news.
+    /// Takes over the record that a peer shows of itself. Gives the reply: a newer one that it made
+    /// elsewhere, so that it publishes above that, and its owner learns of a copy of its home.
     ///
     /// # Errors
     /// A record that nobody could have signed in good faith.
-    pub(crate) fn learn(
+    pub(crate) fn learn_from(
         self: &Arc<Self>,
+        peer: &Peer,
         record: &[u8],
-        from: Option<cloak_base::DeviceId>,
-    ) -> Result<(), Code> {
+    ) -> Result<Option<PeerFrame>, Code> {
+        let signed = Signed::<DeviceRecord>::decode(record).map_err(|_| Code::Malformed)?;
+        let device = cloak_base::DeviceId::from(signed.signer());
+        if device == self.tls.device() {
+            // It came to the peer over another channel, and this one leads to us as well.
+            self.learn(record);
+            return Ok(None);
+        }
+        if device != peer.device() {
+            return Err(Code::FalseRecord);
+        }
+        self.learn(record);
+        self.take_renewed(peer, signed.credentials());
+        // The link is of use to the overlay as soon as it is known where the peer is.
+        self.overlay.changed(peer.device());
+        let newer = self.directory.record_of(device).filter(|held| held != record);
+        Ok(newer.map(|record| PeerFrame::Binding { record: record.into() }))
+    }
+
+    /// A linked peer shows certificates that last longer: its link and its sessions go on.
+    fn take_renewed(&self, peer: &Peer, credentials: &Credentials) {
+        let Some(standing) = peer.standing() else { return };
+        let version = self.home.version();
+        let shown = verify(&self.home, credentials, peer.device(), self.clock.wall());
+        if let Ok(Shown { expires, .. }) = shown
+            && expires > standing.expires
+        {
+            let credentials = credentials.clone();
+            peer.stand(Standing { credentials, version, expires }, self);
+        }
+    }
+
+    /// Takes a record over that a peer showed or a lookup found.
+    pub(crate) fn learn(self: &Arc<Self>, record: &[u8]) {
         let mut learning = self.directory.learn(&self.home, record, self.clock.wall());
         let is_taken = matches!(learning, Err(BindingError::NameTaken));
         if is_taken && self.note_name_of(record) {
@@ -91,34 +154,54 @@ impl Shared {
             learning = self.directory.learn(&self.home, record, self.clock.wall());
         }
         match learning {
-            Ok(Learning::Known) => {}
+            Ok(Learning::Known(device)) => self.directory.note_met(device, self.clock.now()),
             Ok(Learning::News(learned)) => {
                 self.note_name_of(record);
-                let peer = self.admit_peer(learned.device)?;
-                peer.identify(learned.device_name, learned.entity_name, learned.entity);
-                if learned.moved {
-                    peer.tell(PeerCommand::Rebound);
+                self.directory.note_met(learned.device, self.clock.now());
+                if let Some(peer) = self.known_peer(learned.device) {
+                    peer.identify(learned.device_name, learned.entity_name, learned.entity);
+                    if learned.moved {
+                        peer.tell(PeerCommand::Rebound);
+                    }
                 }
-                self.unsaved.store(true, Ordering::Relaxed);
+                self.unsaved.notify_one();
                 self.news.notify_waiters();
-                self.gossip(record, from);
             }
-            Ok(Learning::Conflict(epoch)) => {
-                self.warn(
-                    "restored",
-                    Some(format!(
-                        "a record of this device with epoch {} was found that this home never \
-                         made: the home was restored from a copy, or a copy of it runs elsewhere",
-                        epoch.0
-                    )),
-                );
-                self.publish();
-            }
-            Err(BindingError::Decode(_)) => return Err(Code::Malformed),
-            // Revoked or expired since: whoever passed it on may not know.
+            Ok(Learning::Stale) => {}
+            Ok(Learning::Conflict(epoch)) => self.restored(epoch),
+            // Revoked or expired since: whoever kept it may not know.
             Err(error) => tracing::debug!(%error, "a record does not count"),
         }
-        Ok(())
+    }
+
+    /// A record of this device is about that this home never made: the next one of ours goes above it.
+    fn restored(self: &Arc<Self>, epoch: Epoch) {
+        self.warn(
+            "restored",
+            Some(format!(
+                "a record of this device with epoch {} was found that this home never made: the \
+                 home was restored from a copy, or a copy of it runs elsewhere",
+                epoch.0
+            )),
+        );
+        self.directory.raise_epoch(epoch);
+        lock(&self.outbidding).due = true;
+        self.outbid();
+    }
+
+    /// Publishes above a foreign record of this device, where one was found, and not again before
+    /// [`OUTBID_EVERY`] has passed: a copy of this home that runs elsewhere answers in the same way.
+    pub(crate) fn outbid(self: &Arc<Self>) {
+        let now = self.clock.now();
+        {
+            let mut outbidding = lock(&self.outbidding);
+            let is_early = outbidding.last.is_some_and(|last| now.since(last) < OUTBID_EVERY);
+            if !outbidding.due || is_early {
+                return;
+            }
+            *outbidding = Outbidding { due: false, last: Some(now) };
+        }
+        self.publish();
     }
 
     /// Remembers the holder of a name by a record, where its credentials count; true when that was
@@ -128,15 +211,6 @@ impl Shared {
         let (credentials, device) = (record.credentials(), record.signer().into());
         let counts = verify(&self.home, credentials, device, self.clock.wall()).is_ok();
         counts && self.note_name(credentials)
-    }
-
-    /// Passes a record on to every linked peer but the one it came from.
-    pub(crate) fn gossip(&self, record: &[u8], from: Option<cloak_base::DeviceId>) {
-        for peer in self.all_peers() {
-            if Some(peer.device()) != from && peer.is_linked() {
-                peer.tell(PeerCommand::Send(PeerFrame::Binding { record: record.to_vec().into() }));
-            }
-        }
     }
 
     /// The serials of the revocation lists we hold: the realm's, and those of our own entity.
@@ -158,7 +232,7 @@ impl Shared {
         let Some(entity) = peer.entity() else { return };
         let ours = self.serials_for(entity);
         if theirs.realm > ours.realm || theirs.entity != ours.entity {
-            peer.tell(PeerCommand::Send(PeerFrame::FetchRevocations(ours)));
+            peer.send(PeerFrame::FetchRevocations(ours));
         }
     }
 
@@ -170,7 +244,7 @@ impl Shared {
         let own = trust.revocations.entity_lists(self.home.entity());
         for list in realm.into_iter().chain(own) {
             let list = list.encode().into();
-            peer.tell(PeerCommand::Send(PeerFrame::Revocations { list }));
+            peer.send(PeerFrame::Revocations { list });
         }
     }
 
@@ -219,7 +293,7 @@ impl Shared {
     pub(crate) fn revocations_changed(self: &Arc<Self>, bytes: &[u8]) {
         for peer in self.all_peers() {
             let list = bytes.to_vec().into();
-            peer.tell(PeerCommand::Send(PeerFrame::Revocations { list }));
+            peer.send(PeerFrame::Revocations { list });
         }
         self.dismiss_revoked();
     }

@@ -1,7 +1,7 @@
 //! What the tasks of a node share. Nothing here is held across an `.await`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use cloak_base::{DeviceId, Incarnation, Instant, Rng, SessionId};
@@ -23,8 +23,10 @@ use crate::directory::Directory;
 use crate::home::Home;
 use crate::lane::{Lane, Opener};
 use crate::locators::OwnLocators;
+use crate::overlay::{OverlayPeer, Siblings};
 use crate::peer::{Peer, PeerCommand};
 use crate::registry::{Command, Registry};
+use crate::resolve::Entities;
 use crate::sync::lock;
 
 /// Peers that may be known by more than a record: linked, or heard of.
@@ -39,11 +41,14 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     pub(crate) dialler: Dialler,
     pub(crate) config: RwLock<NodeConfig>,
-    pub(crate) home: Home,
+    pub(crate) home: Arc<Home>,
     pub(crate) incarnation: Incarnation,
     pub(crate) directory: Directory,
     pub(crate) locators: OwnLocators,
     pub(crate) circuits: Circuits,
+    pub(crate) overlay: OverlayPeer,
+    pub(crate) siblings: Siblings,
+    pub(crate) entities: Entities,
     pub(crate) sessions: Registry,
     pub(crate) peers: DashMap<DeviceId, Arc<Peer>>,
     pub(crate) ledger: Ledger,
@@ -52,12 +57,13 @@ pub(crate) struct Shared {
     pub(crate) cancel: CancellationToken,
     pub(crate) started_at: Instant,
     /// The directory has records that the store has not.
-    pub(crate) unsaved: AtomicBool,
+    pub(crate) unsaved: Notify,
     /// A record came that was not known.
     pub(crate) news: Notify,
     pub(crate) spilled: AtomicU64,
     /// What an operator should know, at most one sentence per kind.
     pub(crate) warnings: Mutex<std::collections::BTreeMap<&'static str, String>>,
+    pub(crate) outbidding: Mutex<crate::publish::Outbidding>,
     tombstones: Mutex<Tombstones<DeviceId>>,
     lanes: AtomicU64,
     rng: Mutex<Rng>,
@@ -68,7 +74,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tls: Tls,
     pub(crate) config: NodeConfig,
-    pub(crate) home: Home,
+    pub(crate) home: Arc<Home>,
     pub(crate) incarnation: Incarnation,
     pub(crate) directory: Directory,
     pub(crate) locators: OwnLocators,
@@ -98,15 +104,19 @@ impl Shared {
             directory: parts.directory,
             locators: parts.locators,
             circuits,
+            overlay: OverlayPeer::new(),
+            siblings: Siblings::default(),
+            entities: Entities::default(),
             sessions: Registry::default(),
             peers: DashMap::new(),
             services: parts.services,
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
-            unsaved: AtomicBool::new(false),
+            unsaved: Notify::new(),
             news: Notify::new(),
             spilled: AtomicU64::new(0),
             warnings: Mutex::default(),
+            outbidding: Mutex::default(),
             tombstones: Mutex::new(Tombstones::new(linger)),
             lanes: AtomicU64::new(0),
             rng: Mutex::new(parts.rng),
@@ -147,7 +157,19 @@ impl Shared {
     /// The peer with this device, made when there is none.
     pub(crate) fn peer(self: &Arc<Self>, device: DeviceId) -> Arc<Peer> {
         let entry = self.peers.entry(device);
-        Arc::clone(&entry.or_insert_with(|| Peer::start(self, device)))
+        let peer = entry.or_insert_with(|| {
+            let peer = Peer::start(self, device);
+            if let Some(known) = self.directory.device(device) {
+                peer.identify(known.device_name, known.entity_name, known.entity);
+            }
+            peer
+        });
+        Arc::clone(&peer)
+    }
+
+    /// The peer with this device, if there is one.
+    pub(crate) fn known_peer(&self, device: DeviceId) -> Option<Arc<Peer>> {
+        self.peers.get(&device).map(|peer| Arc::clone(&peer))
     }
 
     /// The peer with this device, for one that came to us or was heard of: of these there is a

@@ -14,6 +14,16 @@ use crate::shared::Shared;
 const EVERY: Duration = Duration::from_secs(5);
 /// Our record is published anew after this long; it lives for an hour.
 const REFRESH_EVERY: Duration = Duration::from_secs(1200);
+/// How often it is looked whether our entity's record lacks anything.
+const ENTITY_EVERY: Duration = Duration::from_secs(300);
+/// Records that come together are written together.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+/// How often what is held for others is written. At a stop it is as well.
+const SAVE_HELD_EVERY: Duration = Duration::from_secs(300);
+/// Without a place in the overlay for this long, somebody should look at it.
+const PLACELESS_WARNING: Duration = Duration::from_secs(30);
+/// A peer without a channel, and of no use, is forgotten after this long.
+const RETIRE_AFTER: Duration = Duration::from_secs(600);
 /// How often a device that nobody could dial back asks again: its firewall may have changed.
 const CONFIRM_EVERY: Duration = Duration::from_secs(30);
 /// How often the ledger is looked at. With [`SHED_MAX`] sessions of at most 4 MiB each, memory is
@@ -26,7 +36,8 @@ const DISK_LOW: u64 = 4 << 20;
 
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut published = shared.clock.now();
-    let mut confirmed = published;
+    let (mut confirmed, mut looked) = (published, published);
+    let (mut kept, mut placed) = (published, published);
     loop {
         tokio::select! {
             biased;
@@ -43,14 +54,41 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             confirmed = now;
             shared.confirm_anew();
         }
-        let saver = Arc::clone(&shared);
-        shared.tasks.spawn_blocking(move || saver.save_directory());
+        if now.since(kept) >= SAVE_HELD_EVERY {
+            kept = now;
+            shared.save_held().await;
+        }
+        if shared.overlay.is_placed() || shared.is_alone() {
+            placed = now;
+        }
+        shared.warn_placeless(now.since(placed) >= PLACELESS_WARNING);
         shared.check_relays();
+        shared.outbid();
+        if now.since(looked) >= ENTITY_EVERY {
+            looked = now;
+            shared.check_entity_record();
+        }
+        shared.retire_peers();
         shared.renew_membership();
         shared.renew_certificates();
         shared.dismiss_revoked();
         shared.reauthorise_all();
         shared.check_disk();
+    }
+}
+
+/// Writes records that are news, a moment after they came, until the node stops: a gateway that
+/// crashes knows its neighbours again.
+pub(crate) async fn save(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.cancel.cancelled() => return,
+            () = shared.unsaved.notified() => {}
+        }
+        tokio::time::sleep(SAVE_AFTER).await;
+        let saver = Arc::clone(&shared);
+        let _ = shared.tasks.spawn_blocking(move || saver.save_directory()).await;
     }
 }
 
@@ -83,6 +121,34 @@ fn relieve(shared: &Shared) {
 }
 
 impl Shared {
+    /// Forgets peers that nothing has needed for long.
+    fn retire_peers(&self) {
+        let now = self.clock.now();
+        for peer in self.all_peers() {
+            let sessions = self.sessions.count(peer.device());
+            if peer.is_idle()
+                && !peer.needs_channel(sessions, now)
+                && !peer.may_need_channel(now)
+                && peer.unlinked_for(now) >= RETIRE_AFTER
+            {
+                self.peers.remove(&peer.device());
+                peer.tell(PeerCommand::Retire);
+            }
+        }
+    }
+
+    /// Says so when the overlay is out of reach.
+    fn warn_placeless(&self, is_placeless: bool) {
+        self.warn(
+            "overlay",
+            is_placeless.then(|| {
+                "the overlay is out of reach, so names of others may not be found: no gateway that \
+                 can be dialled answers"
+                    .to_owned()
+            }),
+        );
+    }
+
     /// Says in time that the home's disk is full.
     fn check_disk(&self) {
         let free = rustix::fs::statvfs(self.home.dir())
@@ -115,7 +181,7 @@ impl Shared {
         self.renew_own();
         for peer in self.all_peers().into_iter().filter(|peer| peer.is_linked()) {
             let frame = PeerFrame::Renew { membership: membership.clone().into() };
-            peer.tell(PeerCommand::Send(frame));
+            peer.send(frame);
         }
     }
 }

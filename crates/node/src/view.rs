@@ -67,7 +67,7 @@ pub struct PeerView {
     pub device: String,
     /// `laptop.alice.cloak`.
     pub name: String,
-    /// `linked`, `dialling` or `unreachable`.
+    /// `linked`, `dialling`, `unreachable`, or `idle` where no link is needed.
     pub state: String,
     /// When it entered that state.
     pub state_since: String,
@@ -77,6 +77,13 @@ pub struct PeerView {
     pub link: Option<String>,
     /// Locators the peer published.
     pub locators: Vec<String>,
+    /// What it is to us in the overlay: `parent`, `child`, `extra`, `host`, `guest` or `passing`;
+    /// null where the overlay does not use the link.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Its virtual address, where it has one in our tree: child indices with dots between.
+    #[serde(default)]
+    pub virtual_address: Option<String>,
     /// Devices through which it may be reached, as it published.
     pub relays: Vec<String>,
     /// Whether it relays for others, as it published.
@@ -122,7 +129,7 @@ pub struct MemberView {
 }
 
 /// A step of `cloak resolve` and `cloak why`, in order; the first that is not `ok` is the failure.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ResolveStep {
     /// `name`, `entity`, `device`, `membership`, `path`, `authorisation`, `port`, `backend`.
     pub step: String,
@@ -132,6 +139,84 @@ pub struct ResolveStep {
     pub detail: String,
     /// Code of the failure.
     pub code: Option<String>,
+    /// Who held the record that shows it, a device id; null where none was needed, or its own
+    /// device showed it to us.
+    #[serde(default)]
+    pub binder: Option<String>,
+    /// Name of the binder, where it is known.
+    #[serde(default)]
+    pub binder_name: Option<String>,
+    /// Hops to the binder.
+    #[serde(default)]
+    pub hops: Option<u8>,
+    /// Time since the record's publisher confirmed it at the binder.
+    #[serde(default)]
+    pub age_ms: Option<u64>,
+    /// Whether the record was here already.
+    #[serde(default)]
+    pub cached: bool,
+}
+
+/// Where this device is in the overlay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// `inner` in the tree, `attached` to hosts, or `seeking`.
+    pub kind: String,
+    /// Our virtual address: child indices with dots between, or `root`; null outside of a tree.
+    pub address: Option<String>,
+    /// The tree: its founder's device id and the second of its founding.
+    pub tree: Option<String>,
+    /// Counts the holders of our address.
+    pub term: Option<u64>,
+    /// Device id of our parent; null at the root and outside of a tree.
+    pub parent: Option<String>,
+    /// Device ids of our hosts.
+    pub hosts: Vec<String>,
+    /// Our children in the tree.
+    pub children: u64,
+    /// Peers that are attached to us.
+    pub guests: u64,
+    /// Records that we bind for others.
+    pub bindings: u64,
+    /// Records of which we keep copies.
+    pub copies: u64,
+}
+
+/// `cloak ping`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingView {
+    /// The device that was asked.
+    pub device: String,
+    /// Its name.
+    pub name: String,
+    /// Round trip through the overlay; null without an answer.
+    pub overlay_ms: Option<u64>,
+    /// Hops there.
+    pub hops: Option<u8>,
+    /// Round trip over a connection of our own; null where none could be opened.
+    pub direct_ms: Option<u64>,
+}
+
+/// `cloak trace`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceView {
+    /// The device at the end of the way.
+    pub to: String,
+    /// Whether the last hop is that device, or its host.
+    pub arrived: bool,
+    /// From here to there.
+    pub hops: Vec<HopView>,
+}
+
+/// A hop of `cloak trace`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HopView {
+    /// Device id.
+    pub device: String,
+    /// Name, where it is known.
+    pub name: Option<String>,
+    /// Virtual address.
+    pub address: String,
 }
 
 /// One of our own locators.
@@ -162,6 +247,9 @@ pub struct Status {
     pub realm: String,
     /// `linked` with a peer, `alone` while no other device is known, `searching` otherwise.
     pub overlay: String,
+    /// Where we are in it.
+    #[serde(default)]
+    pub place: PlaceView,
     /// Addresses of the overlay listener.
     pub overlay_listen: Vec<String>,
     /// Where others may reach us.

@@ -21,6 +21,7 @@ pub(crate) async fn network(shared: Arc<Shared>) {
         shared.locators.network_changed();
         shared.publish();
         shared.confirm_anew();
+        shared.overlay.woke();
         shared.tell_peers(|| PeerCommand::NetworkChanged);
         for session in shared.sessions.all() {
             let _ = session.inbox.try_send(Command::NetworkChanged);
@@ -39,6 +40,7 @@ pub(crate) async fn wake(shared: Arc<Shared>) {
         };
         tracing::info!(?slept, "the machine slept");
         shared.publish();
+        shared.overlay.woke();
         shared.tell_peers(|| PeerCommand::Woke);
         for session in shared.sessions.all() {
             let _ = session.inbox.try_send(Command::Suspect(cloak_session::Suspicion::Woke));

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use cloak_base::DeviceId;
 use cloak_identity::Name;
-use cloak_transport::deadline;
 use cloak_wire::Code;
 
 use crate::api::{OpenRequest, Opener};
-use crate::directory::{Candidate, Resolver, SmallRealm};
+use crate::directory::Candidate;
 use crate::node::Node;
+use crate::reach::millis;
+use crate::resolve::{Answer, Resolution, Subject};
 use crate::shared::Shared;
 use crate::view::ResolveStep;
 
-/// How long after the start a name that is not known may still come with the first links.
-const JOINING: Duration = Duration::from_secs(3);
 /// `why` waits this long for the service to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -28,28 +27,12 @@ impl Shared {
         port: u16,
     ) -> Result<Vec<DeviceId>, Code> {
         let name = Name::parse(name).map_err(|_| Code::BadName)?;
-        let mut found = self.resolve_while_joining(&name).await?;
+        let mut found = self.resolve(&name).await?.devices;
         if found.iter().any(|candidate| candidate.ports.contains(&port)) {
             found.retain(|candidate| candidate.ports.contains(&port));
         }
         found.sort_by_key(|candidate| !self.is_reachable(candidate));
         Ok(found.into_iter().map(|candidate| candidate.device).collect())
-    }
-
-    /// Who starts a gateway and uses it at once shall not be told that a name is unknown before
-    /// anybody could have told us of it.
-    async fn resolve_while_joining(self: &Arc<Self>, name: &Name) -> Result<Vec<Candidate>, Code> {
-        let resolver = SmallRealm { shared: Arc::downgrade(self) };
-        let until = self.started_at + JOINING;
-        loop {
-            let mut news = std::pin::pin!(self.news.notified());
-            news.as_mut().enable();
-            let found = resolver.resolve(name).await;
-            if found != Err(Code::UnknownName) || self.clock.now() >= until {
-                return found;
-            }
-            let _ = tokio::time::timeout_at(deadline(&*self.clock, until), news).await;
-        }
     }
 
     fn is_reachable(&self, candidate: &Candidate) -> bool {
@@ -59,12 +42,13 @@ impl Shared {
 }
 
 fn ok(step: &str, detail: String) -> ResolveStep {
-    ResolveStep { step: step.to_owned(), ok: true, detail, code: None }
+    ResolveStep { step: step.to_owned(), ok: true, detail, ..ResolveStep::default() }
 }
 
 fn bad(step: &str, detail: impl Into<String>, code: Code) -> ResolveStep {
     let code = Some(code.as_str().to_owned());
-    ResolveStep { step: step.to_owned(), ok: false, detail: detail.into(), code }
+    let (step, detail) = (step.to_owned(), detail.into());
+    ResolveStep { step, detail, code, ..ResolveStep::default() }
 }
 
 impl Node {
@@ -81,28 +65,50 @@ impl Node {
             }
         };
         let mut steps = vec![ok("name", format!("{name} is a valid name"))];
-        let resolver = SmallRealm { shared: Arc::downgrade(&self.0) };
-        let found = match resolver.resolve(&name).await {
-            Ok(found) => found,
+        let Resolution { devices, answers } = match self.0.resolve(&name).await {
+            Ok(resolution) => resolution,
             Err(code) => {
                 let known = self.0.directory.entity_of(name.entity_name()).is_some();
-                let detail = if known {
-                    format!("the entity is known, but it has no device {name}; see `cloak names`")
-                } else {
-                    format!(
-                        "no linked device knows {name}; check the spelling with `cloak names`, and \
-                         that its gateway is running and linked with `cloak peers`"
-                    )
+                let detail = match (known, code) {
+                    (true, _) => format!(
+                        "the entity is known, but it has no device {name}; see `cloak names`"
+                    ),
+                    (false, Code::UnknownName) => format!(
+                        "nobody published {name}; check the spelling, and that its gateway runs \
+                         and `cloak status` there shows a place in the overlay"
+                    ),
+                    (false, _) => format!(
+                        "the overlay did not answer for {name}; `cloak status` shows our place in \
+                         it, `cloak peers` whom we reach"
+                    ),
                 };
                 steps.push(bad(if known { "device" } else { "entity" }, detail, code));
                 return (steps, Vec::new());
             }
         };
-        steps.push(ok("entity", found[0].entity.to_string()));
-        for candidate in &found {
-            steps.push(ok("device", self.describe(candidate)));
+        let entity = devices[0].entity;
+        let shown = answers.iter().find(|answer| answer.subject == Subject::Entity(entity));
+        steps.push(self.shown_by(shown, ok("entity", entity.to_string())));
+        for candidate in &devices {
+            let shown =
+                answers.iter().find(|answer| answer.subject == Subject::Device(candidate.device));
+            steps.push(self.shown_by(shown, ok("device", self.describe(candidate))));
         }
-        (steps, found)
+        (steps, devices)
+    }
+
+    /// The step with the record that shows it, and whoever had that.
+    fn shown_by(&self, answer: Option<&Answer>, step: ResolveStep) -> ResolveStep {
+        let Some(answer) = answer else { return step };
+        let name = |device| Some(self.0.directory.device(device)?.device_name);
+        ResolveStep {
+            binder: answer.binder.map(|binder| binder.to_string()),
+            binder_name: answer.binder.and_then(name),
+            hops: answer.binder.map(|_| answer.hops),
+            age_ms: answer.binder.map(|_| millis(answer.age)),
+            cached: answer.cached,
+            ..step
+        }
     }
 
     fn describe(&self, candidate: &Candidate) -> String {
@@ -127,7 +133,7 @@ impl Node {
     pub async fn why(&self, name: &str, port: Option<u16>) -> Vec<ResolveStep> {
         let (mut steps, found) = self.resolve_steps(name).await;
         let Some(first) = found.first() else { return steps };
-        steps.push(self.path(first));
+        steps.push(self.path(first).await);
         let Some(port) = port.filter(|_| steps.iter().all(|step| step.ok)) else { return steps };
         let exposing = found.iter().find(|candidate| candidate.ports.contains(&port));
         steps.push(match exposing {
@@ -145,11 +151,11 @@ impl Node {
         steps
     }
 
-    fn path(&self, candidate: &Candidate) -> ResolveStep {
+    async fn path(&self, candidate: &Candidate) -> ResolveStep {
         if candidate.device == self.0.tls.device() {
             return ok("path", "this very device".to_owned());
         }
-        let rows = self.peers();
+        let rows = self.peers().await;
         let device = candidate.device.to_string();
         match rows.into_iter().find(|row| row.device == device) {
             Some(row) if row.state == "linked" => ok(
@@ -169,7 +175,8 @@ impl Node {
                 );
                 bad("path", detail, Code::PeerUnreachable)
             }
-            None => bad("path", "the device was never linked", Code::PeerUnreachable),
+            // Nothing needed a link so far; what follows shows whether one comes up.
+            None => ok("path", "no link yet; it is dialled when it is needed".to_owned()),
         }
     }
 

@@ -42,8 +42,12 @@ impl Overlay {
     pub(crate) fn promote(&mut self) {
         let looking = self.seek.as_ref().is_some_and(|seek| seek.want == Want::Place);
         if self.running && self.tree.chain.is_none() && self.may_be_inner() && !looking {
-            self.seek = None;
+            let since = self.seek.take().map(|seek| seek.since);
             self.find_place();
+            // Who has found no tree for long as a guest need not begin to wait as a founder.
+            if let (Some(seek), Some(since)) = (&mut self.seek, since) {
+                seek.since = since;
+            }
         }
     }
 

@@ -14,16 +14,14 @@ use cloak_base::{DeviceId, UnixTime};
 use minicbor::{Decode, Encode};
 
 use crate::codec;
-use crate::contact::{Contact, Rank};
+use crate::contact::Rank;
+use crate::will::{VOTES_MAX, Vote, Will};
 
 /// Most levels of a chain that is taken from a peer.
 pub const CHAIN_MAX: usize = 24;
-/// Most children that a will names: those of a root of the largest degree in use.
-pub const ELECTORATE_MAX: usize = 64;
-/// Most successors that a will names.
-pub const NOMINEES_MAX: usize = 3;
-/// Longest certificate of a founder's rank.
-const RANK_PROOF_MAX: usize = 1024;
+/// Longest certificate of a founder's rank: a registrar's delegation with the most names that it
+/// may list. Most are far shorter.
+pub const RANK_PROOF_MAX: usize = 1280;
 
 /// A signature under a device's key.
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -49,10 +47,8 @@ pub enum Domain {
     Address,
     /// A will, by a root.
     Will,
-    /// A vote for a root's successor, by a child of the root.
+    /// A vote for a root's successor, by a child of the root, or by the root when it leaves.
     Vote,
-    /// An abdication, by a root.
-    Abdication,
 }
 
 impl Domain {
@@ -63,7 +59,6 @@ impl Domain {
             Self::Address => "cloak overlay address\n",
             Self::Will => "cloak overlay will\n",
             Self::Vote => "cloak overlay vote\n",
-            Self::Abdication => "cloak overlay abdication\n",
         }
     }
 }
@@ -86,8 +81,9 @@ pub trait Certifier {
     /// Whether the realm's authority gave `device` this rank. Not asked for [`Rank::NONE`].
     fn verify_rank(&self, device: &DeviceId, rank: Rank, proof: &[u8]) -> bool;
 
-    /// The authority's certificate of this device's own rank; empty without one.
-    fn rank_proof(&self) -> Vec<u8>;
+    /// This device's own rank, asked when it founds a tree, and the authority's certificate of it,
+    /// at most [`RANK_PROOF_MAX`] bytes. [`Rank::NONE`] goes without one.
+    fn rank(&self) -> (Rank, Vec<u8>);
 }
 
 /// Which tree. The smaller one is the one to be in: rank first, then age, then the founder's id.
@@ -135,71 +131,14 @@ pub struct Founding {
     pub signature: Signature,
 }
 
-/// A root's provision for its own death, signed in advance.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Will {
-    /// What is signed.
-    #[n(0)]
-    pub terms: WillTerms,
-    /// The root's signature over it.
-    #[n(1)]
-    pub signature: Signature,
-}
-
-/// What a will says.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct WillTerms {
-    /// The tree.
-    #[n(0)]
-    pub tree: TreeId,
-    /// The root that wrote it.
-    #[n(1)]
-    pub root: DeviceId,
-    /// That root's term.
-    #[n(2)]
-    pub term: Term,
-    /// Who shall follow, the first that lives.
-    #[n(3)]
-    #[cbor(decode_with = "codec::at_most::<_, _, NOMINEES_MAX>")]
-    pub nominees: Vec<Contact>,
-    /// The root's children, whose majority decides.
-    #[n(4)]
-    #[cbor(decode_with = "codec::at_most::<_, _, ELECTORATE_MAX>")]
-    pub electorate: Vec<Contact>,
-}
-
-/// One child's vote.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Vote {
-    /// Who votes.
-    #[n(0)]
-    pub voter: DeviceId,
-    /// Over tree, term and nominee, see [`Ballot`].
-    #[n(1)]
-    pub signature: Signature,
-}
-
-/// What is voted for. A voter signs one ballot for each term.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct Ballot {
-    /// The tree.
-    #[n(0)]
-    pub tree: TreeId,
-    /// The nominee's term, should it win.
-    #[n(1)]
-    pub term: Term,
-    /// For whom.
-    #[n(2)]
-    pub nominee: DeviceId,
-}
-
 /// How a root came to its place.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "one for each tree that is known, and it is shared")]
 pub enum Succession {
     /// It founded the tree.
     #[n(0)]
     Founded,
-    /// The will of the last root, and a majority of its electorate.
+    /// The will of the root before, and the votes that it asks for.
     #[n(1)]
     Elected {
         /// The will.
@@ -207,18 +146,8 @@ pub enum Succession {
         will: Will,
         /// The votes.
         #[n(1)]
-        #[cbor(decode_with = "codec::at_most::<_, _, ELECTORATE_MAX>")]
+        #[cbor(decode_with = "codec::at_most::<_, _, VOTES_MAX>")]
         votes: Vec<Vote>,
-    },
-    /// The last root left and signed for this one.
-    #[n(2)]
-    Abdicated {
-        /// The last root.
-        #[n(0)]
-        root: DeviceId,
-        /// Its signature over the ballot.
-        #[n(1)]
-        signature: Signature,
     },
 }
 
@@ -254,4 +183,12 @@ pub struct Cert {
     /// The parent's signature.
     #[n(3)]
     pub signature: Signature,
+}
+
+impl RootCert {
+    /// Whether this root follows `other`: its term is higher. No two roots have one term unless
+    /// electors lie; of such two the smaller id stays.
+    pub(crate) fn is_later_than(&self, other: &Self) -> bool {
+        (self.term, std::cmp::Reverse(self.holder)) > (other.term, std::cmp::Reverse(other.holder))
+    }
 }

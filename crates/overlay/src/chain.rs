@@ -9,11 +9,11 @@ use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::cert::{
-    Ballot, CHAIN_MAX, Cert, Certifier, Domain, Founding, RootCert, Succession, Term, TreeId, Vote,
-    Will, WillTerms,
+    CHAIN_MAX, Cert, Certifier, Domain, Founding, RootCert, Succession, Term, TreeId,
 };
 use crate::codec;
 use crate::contact::Rank;
+use crate::will::Ballot;
 
 /// A place with its evidence. Cheap to clone: peers below one another share what lies above.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,9 +32,8 @@ impl Chain {
         Self::top(Arc::new(cert))
     }
 
-    /// Founds a tree.
-    pub(crate) fn found(tree: TreeId, certifier: &dyn Certifier) -> Self {
-        let proof = if tree.rank == Rank::NONE { Vec::new() } else { certifier.rank_proof() };
+    /// Founds a tree; `proof` is of the founder's rank.
+    pub(crate) fn found(tree: TreeId, proof: Vec<u8>, certifier: &dyn Certifier) -> Self {
         let signature = certifier.sign(Domain::Founding, &signed(&tree));
         let founding = Founding { tree, proof: proof.into(), signature };
         let (term, holder) = (Term(tree.founded.0), tree.founder);
@@ -116,6 +115,24 @@ impl Chain {
         self.0.below.as_ref().map(|(above, _)| above)
     }
 
+    /// Whether this is a root's place.
+    pub(crate) fn is_root(&self) -> bool {
+        self.address().is_root()
+    }
+
+    /// Whether this holder of an address stays, and `other`'s goes: the higher term does. Of equal
+    /// ones, that two parents gave who did not know of each other, the one below the later parent.
+    pub(crate) fn supersedes(&self, other: &Self) -> bool {
+        let key = |chain: &Self| (chain.term(), chain.terms(), std::cmp::Reverse(chain.holder()));
+        key(self) > key(other)
+    }
+
+    /// The terms of all levels, the root's first.
+    fn terms(&self) -> Vec<Term> {
+        let root = std::iter::once(self.0.root.term);
+        root.chain(self.certs().iter().map(|cert| cert.term)).collect()
+    }
+
     /// Whether `device` holds this place or one above it.
     pub(crate) fn passes(&self, device: DeviceId) -> bool {
         self.holder() == device || self.above().is_some_and(|above| above.passes(device))
@@ -176,45 +193,6 @@ impl<'b, C> Decode<'b, C> for Chain {
     }
 }
 
-impl WillTerms {
-    /// Signs the will.
-    pub(crate) fn sign(self, certifier: &dyn Certifier) -> Will {
-        let signature = certifier.sign(Domain::Will, &signed(&self));
-        Will { terms: self, signature }
-    }
-
-    /// Votes that decide: more than half of the electorate and the root together, which is dead.
-    pub(crate) fn majority(&self) -> usize {
-        self.electorate.len().div_ceil(2) + 1
-    }
-}
-
-impl Will {
-    /// Whether the root that it names signed it.
-    pub(crate) fn verify(&self, certifier: &dyn Certifier) -> bool {
-        let root = &self.terms.root;
-        certifier.verify(root, Domain::Will, &signed(&self.terms), &self.signature)
-    }
-}
-
-impl Ballot {
-    /// Votes for it.
-    pub(crate) fn vote(&self, voter: DeviceId, certifier: &dyn Certifier) -> Vote {
-        Vote { voter, signature: certifier.sign(Domain::Vote, &signed(self)) }
-    }
-
-    /// Whether `vote` is one for it.
-    pub(crate) fn counts(&self, vote: &Vote, certifier: &dyn Certifier) -> bool {
-        certifier.verify(&vote.voter, Domain::Vote, &signed(self), &vote.signature)
-    }
-
-    /// Gives the root's place away, as its holder.
-    pub(crate) fn abdicate(&self, root: DeviceId, certifier: &dyn Certifier) -> Succession {
-        let signature = certifier.sign(Domain::Abdication, &signed(self));
-        Succession::Abdicated { root, signature }
-    }
-}
-
 fn verify_root(root: &RootCert, certifier: &dyn Certifier) -> bool {
     let Founding { tree, proof, signature } = &root.founding;
     let ranked = tree.rank == Rank::NONE || certifier.verify_rank(&tree.founder, tree.rank, proof);
@@ -224,30 +202,24 @@ fn verify_root(root: &RootCert, certifier: &dyn Certifier) -> bool {
 
 fn verify_succession(root: &RootCert, certifier: &dyn Certifier) -> bool {
     let tree = root.founding.tree;
-    let ballot = Ballot { tree, term: root.term, nominee: root.holder };
     match &root.succession {
         Succession::Founded => root.holder == tree.founder && root.term.0 == tree.founded.0,
         Succession::Elected { will, votes } => {
-            let terms = &will.terms;
-            let mut voters: Vec<DeviceId> = votes.iter().map(|vote| vote.voter).collect();
-            voters.sort_unstable();
-            voters.dedup();
-            terms.tree == tree
-                && terms.term < root.term
-                && terms.nominees.iter().any(|nominee| nominee.device == root.holder)
-                && voters.len() == votes.len()
-                && votes.len() >= terms.majority()
-                && voters.iter().all(|one| terms.electorate.iter().any(|c| c.device == *one))
+            let ballot = Ballot::of(&will.terms, root.term, root.holder);
+            let distinct =
+                |at: usize| votes[..at].iter().all(|one| one.elector != votes[at].elector);
+            will.terms.tree == tree
+                && will.terms.term < root.term
+                && will.names(root.holder)
+                && (0..votes.len()).all(distinct)
+                && will.terms.decides(|elector| votes.iter().any(|vote| vote.elector == *elector))
                 && will.verify(certifier)
                 && votes.iter().all(|vote| ballot.counts(vote, certifier))
-        }
-        Succession::Abdicated { root: last, signature } => {
-            certifier.verify(last, Domain::Abdication, &signed(&ballot), signature)
         }
     }
 }
 
 /// The bytes that are signed for a value: its one encoding.
-fn signed(value: &impl Encode<()>) -> Vec<u8> {
+pub(crate) fn signed(value: &impl Encode<()>) -> Vec<u8> {
     minicbor::to_vec(value).expect("invariant: encoding into memory cannot fail")
 }

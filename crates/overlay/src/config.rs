@@ -29,6 +29,8 @@ pub struct Config {
     pub uptime_min: Duration,
     /// Without any tree in reach for this long, we found one.
     pub found_after: Duration,
+    /// The same for a peer to which the authority gave a rank.
+    pub ranked_found_after: Duration,
     /// An orphan whose claims lead nowhere for this long takes a new place.
     pub rejoin_after: Duration,
     /// A holder that lost its parent, or its majority, for this long acts for its own fragment only.
@@ -37,7 +39,8 @@ pub struct Config {
     pub touch_every: Duration,
     /// Records and copies that nobody touched for this long are dropped.
     pub untouched_max: Duration,
-    /// Life of a record in a cache on a lookup's path.
+    /// Life of a record in a cache on a lookup's path. Caches are of use when many ask at once; longer they
+    /// would hide what was published during a partition from those who asked before it.
     pub cached_for: Duration,
     /// Between two questions to a random remembered peer, to find other trees.
     pub explore_every: Duration,
@@ -54,13 +57,16 @@ pub struct Config {
     /// Messages that one neighbour may send us: on average per second, and four times as many at
     /// once.
     pub messages_per_second: u32,
+    /// The same for those that pass messages on: parent, children, extra links. Near the root, what
+    /// thousands send comes over one of them.
+    pub passed_on_per_second: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
-            degree: Degree::new(16).expect("invariant: 16 is a degree"),
+            degree: Degree::new(20).expect("invariant: 20 is a degree"),
             extra_max: 8,
             extra_own: 4,
             beat_every: seconds(2),
@@ -71,11 +77,12 @@ impl Default for Config {
             dial_timeout: seconds(2),
             uptime_min: seconds(0),
             found_after: seconds(10),
+            ranked_found_after: seconds(2),
             rejoin_after: seconds(15),
             unrooted_after: seconds(10),
             touch_every: seconds(300),
             untouched_max: seconds(1000),
-            cached_for: seconds(60),
+            cached_for: seconds(10),
             explore_every: seconds(60),
             extra_every: seconds(30),
             answer_timeout: Duration::from_millis(2500),
@@ -83,6 +90,7 @@ impl Default for Config {
             guests_max: 64,
             records_max: 8192,
             messages_per_second: 500,
+            passed_on_per_second: 4000,
         }
     }
 }

@@ -53,8 +53,6 @@ pub struct Standing {
     pub entity: EntityId,
     /// Places in the tree that the entity may hold.
     pub positions: u8,
-    /// Its rank as a founder.
-    pub rank: Rank,
 }
 
 /// This device.
@@ -64,6 +62,7 @@ pub struct Own {
     pub contact: Contact,
     /// What peers will verify of it.
     pub standing: Standing,
-    /// Wall-clock time at the moment of construction; from there it is counted on.
+    /// Wall-clock time at the moment of construction; from there it is counted on, until
+    /// [`Input::WallClock`](crate::Input::WallClock) tells another.
     pub started: UnixTime,
 }

@@ -23,6 +23,13 @@ impl Overlay {
         }
         let next = routed.to.as_bytes().get(address.depth());
         let filling = self.vacancies.iter().any(|vacancy| Some(&vacancy.index) == next);
+        let child = next.and_then(|index| self.tree.child_at(*index));
+        if let Some(child) = child.filter(|_| routed.device.is_some()) {
+            // It is suspected, or it would have the message. Whether it lives shows within a second;
+            // if not, the message comes back.
+            let device = child.device;
+            return self.send_hop(device, routed);
+        }
         match routed.device {
             Some(_) if filling => self.begin_detour(routed),
             Some(device) => self.wrong_peer(&routed, device),
@@ -31,7 +38,7 @@ impl Overlay {
         }
     }
 
-    /// A binder without its records sends askers to its parent, which has copies of them.
+    /// A binder without its records sends askers to its parent, which hands them down.
     fn pass_to_parent(&mut self, routed: &Routed) -> bool {
         let Some(parent) = self.tree.parent.filter(|_| routed.left > 0) else { return false };
         self.send_hop(parent, Routed { device: Some(parent), ..routed.clone() });
@@ -75,8 +82,16 @@ impl Overlay {
                 routed.detour = Some(detour).filter(|_| there >= stuck);
                 self.send_hop(next, routed);
             }
+            _ if detour.passed.len() == 1 && self.wait_for_parent(&routed) => {}
             _ => self.stats.dropped += 1,
         }
+    }
+
+    /// There is no way but over our parent, which is suspected: if it is dead the message comes back.
+    fn wait_for_parent(&mut self, routed: &Routed) -> bool {
+        let Some(parent) = self.tree.parent.filter(|_| routed.left > 0) else { return false };
+        self.send_hop(parent, routed.clone());
+        true
     }
 
     fn unpassed(&self, to: &Address, detour: &Detour) -> Option<(Distance, DeviceId)> {
@@ -93,7 +108,7 @@ impl Overlay {
 }
 
 /// A peer in the list of those passed: four bytes are enough to tell a few dozen apart.
-fn mark(device: &DeviceId) -> u32 {
+pub(crate) fn mark(device: &DeviceId) -> u32 {
     let [a, b, c, d, ..] = *device.as_bytes();
     u32::from_be_bytes([a, b, c, d])
 }

@@ -77,6 +77,7 @@ impl Overlay {
         let waited = self.end_dial(device);
         self.seek_unreachable(device);
         self.orphan_unreachable(device);
+        self.exploration_failed(device);
         for message in waited {
             if let Message::Succeed(chain) = message {
                 self.nominee_failed(&chain);

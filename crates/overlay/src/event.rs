@@ -1,8 +1,9 @@
 //! What goes into the state machine and what comes out of it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use cloak_base::{DeviceId, Epoch};
+use cloak_base::{DeviceId, UnixTime};
 use cloak_geometry::Address;
 
 use crate::cert::{Term, TreeId};
@@ -56,6 +57,13 @@ pub enum Input {
         /// Whether others can dial us.
         confirmed: bool,
     },
+    /// Others may dial us elsewhere from now on.
+    Moved {
+        /// Best first, at most [`LOCATORS_MAX`](crate::LOCATORS_MAX) count.
+        locators: Vec<SocketAddr>,
+    },
+    /// The wall-clock time, where it is not what was counted on from the start: the clock was set.
+    WallClock(UnixTime),
     /// Back from sleep, or on another network: everything is to be checked at once.
     Woke,
     /// Something that this device's owner wants.
@@ -76,6 +84,13 @@ pub enum Command {
     Withdraw {
         /// Under which key.
         key: Key,
+    },
+    /// Give a record of somebody else back to its binders, once: we held it before we restarted.
+    Restore {
+        /// Under which key.
+        key: Key,
+        /// The record.
+        record: Record,
     },
     /// Find a record.
     Lookup {
@@ -161,12 +176,12 @@ pub enum Event {
         /// Questions that were asked.
         steps: u8,
     },
-    /// Somebody published a higher epoch of our own record: go above it, and say so.
+    /// A record that we did not publish counts more than ours: go above it, and say so.
     Superseded {
         /// Under which key.
         key: Key,
-        /// Its epoch.
-        epoch: Epoch,
+        /// That record, which was verified.
+        record: Record,
     },
     /// The answer to a ping; `hops` is `None` when none came.
     Pong {

@@ -19,18 +19,34 @@ impl Overlay {
     }
 
     pub(crate) fn on_extra_due(&mut self) {
+        self.release_bad_extra();
         let wanted = self.links.count(Role::Extra) < self.config.extra_own;
         let pace = if wanted { self.config.extra_every / 6 } else { self.config.extra_every };
         let next = self.jittered(pace);
         self.timers.set(Timer::Extra, next);
-        if let Some(own) = self.address().cloned().filter(|_| wanted) {
-            let to = self.elsewhere(&own);
-            let id = self.next_question();
-            self.originate(to, None, Body::Seek { want: Want::Extra, id });
+        let Some(own) = self.address().cloned().filter(|_| wanted) else { return };
+        self.extra_misses = self.extra_misses.saturating_add(1);
+        if self.extra_misses > MISSES_MAX {
+            self.ask_passing();
+        }
+        let to = self.elsewhere(&own);
+        let id = self.next_question();
+        self.ask_over(to, None, Body::Seek { want: Want::Extra, id, below: 0 }, &mut Vec::new());
+    }
+
+    /// Nobody answers: those over whom we ask may swallow it. Any peer of our tree that we are linked
+    /// to by chance is better than them.
+    fn ask_passing(&mut self) {
+        let here = |link: &crate::links::Link| {
+            link.role == Role::Passing && link.rooted && link.address.is_some()
+        };
+        if let Some(device) = self.links.devices(here).first() {
+            self.send(*device, Message::ExtraAsk);
         }
     }
 
     pub(crate) fn on_extra_offer(&mut self, offer: Offer) {
+        self.extra_misses = 0;
         let ours = self.tree.chain.as_ref().map(crate::Chain::tree) == Some(offer.tree);
         let linked = self.links.get(offer.contact.device).map(|link| link.role);
         let new = linked.is_none_or(|role| role == Role::Passing);
@@ -77,3 +93,6 @@ impl Overlay {
         self.random_point(&below)
     }
 }
+
+/// Questions without an offer after which another way is tried.
+const MISSES_MAX: u8 = 3;

@@ -5,6 +5,7 @@
 //! one order in which a driver empties it. The gateway's control plane and the simulator run this
 //! very code. Its rules are those of docs/PROTOCOL.md, section Overlay.
 
+mod allotment;
 mod attach;
 mod cert;
 mod chain;
@@ -15,8 +16,11 @@ mod deliver;
 mod detour;
 mod dials;
 mod drain;
+mod election;
 mod event;
 mod extra;
+mod first;
+mod keep;
 mod kin;
 mod limits;
 mod links;
@@ -31,6 +35,7 @@ mod route;
 mod seek;
 mod snapshot;
 mod store;
+mod strays;
 mod succession;
 #[cfg(test)]
 mod tests;
@@ -38,10 +43,11 @@ mod timers;
 mod tree;
 mod trees;
 mod upkeep;
+mod will;
 
 pub use cert::{
-    Ballot, CHAIN_MAX, Cert, Certifier, Domain, ELECTORATE_MAX, Founding, NOMINEES_MAX, RootCert,
-    Signature, Succession, Term, TreeId, Vote, Will, WillTerms,
+    CHAIN_MAX, Cert, Certifier, Domain, Founding, RANK_PROOF_MAX, RootCert, Signature, Succession,
+    Term, TreeId,
 };
 pub use chain::Chain;
 pub use cloak_geometry::{Address, Degree};
@@ -56,3 +62,6 @@ pub use message::{
 pub use overlay::Overlay;
 pub use record::{KEY_MAX, Key, KeyTooLong, RECORD_MAX, Record, RecordVerifier};
 pub use snapshot::{Holding, Neighbour, Role, Snapshot, Stats};
+pub use will::{
+    Ballot, ELECTORATE_MAX, Elector, NOMINEES_MAX, Testament, Vote, Will, WillNumber, WillTerms,
+};

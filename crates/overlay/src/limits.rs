@@ -2,13 +2,15 @@
 
 use cloak_base::Instant;
 
-/// Links that a peer keeps at a time, all roles together. A root of degree 16 with 8 extra links and
-/// 64 guests uses 88; the rest is for links that pass.
+/// Links that a peer keeps at a time, all roles together. A root of degree 20 with 8 extra links and
+/// 64 guests uses 92; the rest is for links that pass.
 pub(crate) const LINKS_MAX: usize = 192;
 /// Dials in flight.
 pub(crate) const DIALS_MAX: usize = 32;
 /// Messages that wait for one dial.
 pub(crate) const WAITING_MAX: usize = 8;
+/// Lost neighbours whose return is noticed.
+pub(crate) const MISSED_MAX: usize = 32;
 /// Remembered peers.
 pub(crate) const REMEMBERED_MAX: usize = 32;
 /// Routed messages whose next hop has not acknowledged them.
@@ -27,8 +29,6 @@ pub(crate) const VACANCIES_MAX: usize = 64;
 pub(crate) const CLAIMS_MAX: usize = 64;
 /// Candidates for one place.
 pub(crate) const CANDIDATES_MAX: usize = 8;
-/// Children of one entity below one parent, so that nobody surrounds a name by itself.
-pub(crate) const CHILDREN_PER_ENTITY_MAX: usize = 2;
 /// Seconds of its rate that a neighbour may send at once.
 const BURST_SECONDS: u64 = 4;
 

@@ -6,10 +6,13 @@
 //! can withhold, not forge. After many deaths at once some points have lost their records, so fewer
 //! than all of them would be too few to ask.
 
+use std::time::Duration;
+
 use cloak_base::{DeviceId, Instant};
 use cloak_geometry::{Address, POINTS_PER_NAME, VirtualPoint, distance};
 
 use crate::chain::Chain;
+use crate::deliver::Ping;
 use crate::event::{Event, LookupId};
 use crate::limits::{CACHED_MAX, QUESTIONS_MAX};
 use crate::message::{Body, Found};
@@ -20,13 +23,14 @@ use crate::timers::Timer;
 
 /// Points whose binders must have nothing before a key is not found.
 const MISSING_MIN: usize = 3;
+/// Pause before a point is asked again that could not say.
+const UNSURE_PAUSE: Duration = Duration::from_secs(1);
 /// Questions of one lookup: each point twice.
 const STEPS_MAX: u8 = 10;
 
 /// Questions of ours that are not answered yet.
 #[derive(Default)]
 pub(crate) struct Questions {
-    next: u32,
     open: Vec<Question>,
 }
 
@@ -37,14 +41,14 @@ pub(crate) struct Question {
 }
 
 pub(crate) enum Asked {
-    Ping(LookupId),
+    Ping(Box<Ping>),
     Trace(LookupId),
     Lookup(Box<Lookup>),
 }
 
 /// A lookup in progress.
 pub(crate) struct Lookup {
-    id: LookupId,
+    pub(crate) id: LookupId,
     key: Key,
     /// Nearest first.
     points: Vec<Address>,
@@ -53,6 +57,8 @@ pub(crate) struct Lookup {
     missing: Vec<Address>,
     /// First hops that were taken.
     tried: Vec<DeviceId>,
+    /// That of the last question.
+    pub(crate) first: Option<DeviceId>,
 }
 
 impl Lookup {
@@ -69,10 +75,31 @@ impl Lookup {
     }
 }
 
+impl Asked {
+    /// What its asker is told when nobody answers.
+    pub(crate) fn unanswered(self) -> Event {
+        match self {
+            Self::Ping(ping) => Event::Pong { id: ping.id, hops: None },
+            Self::Trace(id) => Event::Traced { id, arrived: false, passed: Vec::new() },
+            Self::Lookup(lookup) => Event::LookupFailed { id: lookup.id, steps: lookup.steps },
+        }
+    }
+}
+
 impl Questions {
-    pub(crate) fn take(&mut self, id: u32) -> Option<Asked> {
+    pub(crate) fn take(&mut self, id: u32) -> Option<Question> {
         let at = self.open.iter().position(|question| question.id == id)?;
-        Some(self.open.swap_remove(at).asked)
+        Some(self.open.swap_remove(at))
+    }
+
+    fn take_lookup(&mut self, id: u32) -> Option<(Box<Lookup>, Instant)> {
+        let Question { asked, deadline, .. } = self.take(id)?;
+        if let Asked::Lookup(lookup) = asked { Some((lookup, deadline)) } else { None }
+    }
+
+    fn take_first_due(&mut self) -> Option<Asked> {
+        let first = self.open.iter().min_by_key(|question| question.deadline)?.id;
+        self.take(first).map(|question| question.asked)
     }
 
     fn lookup(&mut self, id: u32) -> Option<&mut Lookup> {
@@ -98,7 +125,8 @@ impl Overlay {
             let degree = self.config.degree;
             points.sort_by_key(|point| distance(&own, point, degree));
         }
-        let lookup = Lookup { id, key, points, steps: 0, missing: Vec::new(), tried: Vec::new() };
+        let (missing, tried) = (Vec::new(), Vec::new());
+        let lookup = Lookup { id, key, points, steps: 0, missing, tried, first: None };
         let number = self.next_question();
         self.next_step(number, Box::new(lookup));
     }
@@ -120,27 +148,25 @@ impl Overlay {
         let mut tried = std::mem::take(&mut lookup.tried);
         let deadline = self.now + self.config.answer_timeout;
         self.push_question(Question { id: number, asked: Asked::Lookup(lookup), deadline });
-        self.originate_avoiding(point, None, body, &mut tried);
+        let first = self.ask_over(point, None, body, &mut tried);
         if let Some(lookup) = self.questions.lookup(number) {
-            lookup.tried = tried;
+            (lookup.tried, lookup.first) = (tried, first);
         }
     }
 
     pub(crate) fn push_question(&mut self, question: Question) {
-        if self.questions.open.len() >= QUESTIONS_MAX {
-            let oldest = self.questions.open.remove(0);
-            if let Asked::Lookup(lookup) = oldest.asked {
-                let (id, steps) = (lookup.id, lookup.steps);
-                self.events.push_back(Event::LookupFailed { id, steps });
-            }
+        if self.questions.open.len() >= QUESTIONS_MAX
+            && let Some(first) = self.questions.take_first_due()
+        {
+            self.events.push_back(first.unanswered());
         }
         self.timers.set_earlier(Timer::Questions, question.deadline);
         self.questions.open.push(question);
     }
 
+    /// Names a question. Nobody who does not see it can answer it.
     pub(crate) fn next_question(&mut self) -> u32 {
-        self.questions.next = self.questions.next.wrapping_add(1);
-        self.questions.next
+        u32::try_from(self.rng.next_u64() >> 32).unwrap_or_default()
     }
 
     pub(crate) fn on_questions_due(&mut self) {
@@ -161,10 +187,11 @@ impl Overlay {
         let counts = lookup.key == found.key
             && found.record.expires >= now
             && self.verifier.verify(&found.key, &found.record, now);
-        let Some(Asked::Lookup(lookup)) = self.questions.take(found.id) else { return };
+        let Some((lookup, _)) = self.questions.take_lookup(found.id) else { return };
         if !counts {
             return self.next_step(found.id, lookup);
         }
+        self.first_answered(lookup.first);
         self.cache(&found, 0);
         self.events.push_back(Event::Found {
             id: lookup.id,
@@ -178,7 +205,7 @@ impl Overlay {
 
     /// A binder says that it has nothing, and shows that it is one.
     pub(crate) fn on_missing(&mut self, id: u32, chain: &Chain) {
-        let Some(Asked::Lookup(mut lookup)) = self.questions.take(id) else { return };
+        let Some((mut lookup, _)) = self.questions.take_lookup(id) else { return };
         let shown = self.verify(chain, chain.holder());
         let own = self.address().cloned();
         let open = |point: &&Address| !lookup.missing.contains(point);
@@ -187,7 +214,21 @@ impl Overlay {
             && (own.is_none() || self.tree.chain.as_ref().map(Chain::tree) == Some(chain.tree()));
         let point = lookup.points.iter().filter(open).find(binds).cloned();
         lookup.missing.extend(point.filter(|_| trusted));
+        self.first_answered(lookup.first.filter(|_| trusted));
         self.next_step(id, lookup);
+    }
+
+    /// Somebody at a point cannot say: the next point is asked at once, and when all were, they are
+    /// asked again in a while.
+    pub(crate) fn on_unsure(&mut self, id: u32) {
+        let Some((mut lookup, deadline)) = self.questions.take_lookup(id) else { return };
+        self.first_answered(lookup.first.take());
+        if usize::from(lookup.steps) < lookup.points.len() {
+            return self.next_step(id, lookup);
+        }
+        // Never later than before: whoever says so again and again would hold it open.
+        let deadline = deadline.min(self.now + UNSURE_PAUSE);
+        self.push_question(Question { id, asked: Asked::Lookup(lookup), deadline });
     }
 
     /// Keeps a record that passes within a hop of its binder, or that we asked for.

@@ -12,6 +12,7 @@ use cloak_geometry::Address;
 
 use crate::chain::Chain;
 use crate::contact::Contact;
+use crate::keep::ADOPTED_WITHIN;
 use crate::message::{Body, Claim, Holder, Message, Origin, Routed, Want};
 use crate::overlay::Overlay;
 use crate::snapshot::Role;
@@ -82,15 +83,18 @@ impl Overlay {
     }
 
     /// Who holds an address: for an orphan the way back, for others a newer holder of their
-    /// parent's place or of their own.
+    /// parent's place or of their own, or somebody of a better tree.
     pub(crate) fn on_holder(&mut self, from: DeviceId, holder: Holder) {
         let Holder { chain, contact } = holder;
         let honest = chain.holder() == contact.device && self.verify(&chain, from);
         let Some(own) = self.tree.chain.clone().filter(|_| honest) else { return };
+        if chain.tree() < own.tree() {
+            return self.dial(&contact);
+        }
         if chain.tree() != own.tree() || contact.device == self.own_device() {
             return;
         }
-        if chain.address() == own.address() && chain.term() > own.term() {
+        if chain.address() == own.address() && chain.supersedes(&own) {
             return self.step_down(&chain, &contact);
         }
         if !chain.address().is_ancestor_of(own.address()) {
@@ -142,6 +146,7 @@ impl Overlay {
         let term = if appointed { self.next_term(index) } else { chain.term() };
         self.add_child(index, term, from);
         self.hand_down(index, from);
+        self.recall_within(ADOPTED_WITHIN);
         self.vacancy_filled(index);
         self.tell_kin();
     }
@@ -152,7 +157,7 @@ impl Overlay {
         let step = orphan.step;
         orphan.step += 1;
         if own.address().depth() == 1 && step.is_multiple_of(2) {
-            return self.vote_next(step / 2);
+            return self.summon(step / 2);
         }
         let lost = orphan.lost.clone();
         let ancestors = self.tree.ancestors.len();

@@ -12,15 +12,16 @@ use crate::cert::Certifier;
 use crate::config::Config;
 use crate::contact::{Contact, Own, Standing};
 use crate::dials::Dial;
+use crate::election::Candidacy;
 use crate::event::{Code, Command, Event, Input, Place};
-use crate::limits::{Budget, LINKS_MAX};
+use crate::keep::Recalling;
+use crate::limits::{Budget, LINKS_MAX, MISSED_MAX};
 use crate::links::{Link, Links};
 use crate::lookup::Questions;
 use crate::message::{Greet, Message, Refusal};
 use crate::orphan::Orphan;
 use crate::publish::Publications;
 use crate::record::RecordVerifier;
-use crate::root::Election;
 use crate::route::Hops;
 use crate::seek::Seek;
 use crate::snapshot::{Role, Stats};
@@ -43,16 +44,25 @@ pub struct Overlay {
     pub(crate) events: VecDeque<Event>,
     pub(crate) timers: Timers,
     pub(crate) links: Links,
+    /// Neighbours that fell silent, the last ones.
+    pub(crate) missed: VecDeque<DeviceId>,
     pub(crate) dials: Vec<Dial>,
     pub(crate) remembered: Vec<Contact>,
+    /// Counts the remembered peers that were asked where they are.
+    pub(crate) explored: usize,
+    /// The last one of them, and how many of those before it in a row did not answer, it included.
+    pub(crate) exploring: Option<(DeviceId, u8)>,
     pub(crate) tree: Tree,
     pub(crate) attachment: Attachment,
     pub(crate) seek: Option<Box<Seek>>,
     pub(crate) orphan: Option<Box<Orphan>>,
     pub(crate) vacancies: Vec<Vacancy>,
-    pub(crate) election: Option<Box<Election>>,
+    pub(crate) election: Option<Box<Candidacy>>,
+    /// Looks for an extra link since the last offer of one.
+    pub(crate) extra_misses: u8,
     pub(crate) hops: Hops,
     pub(crate) store: Store,
+    pub(crate) recalling: Recalling,
     pub(crate) published: Publications,
     pub(crate) questions: Questions,
     pub(crate) stats: Stats,
@@ -83,16 +93,21 @@ impl Overlay {
             events: VecDeque::new(),
             timers: Timers::default(),
             links: Links::default(),
+            missed: VecDeque::new(),
             dials: Vec::new(),
             remembered: Vec::new(),
+            explored: 0,
+            exploring: None,
             tree: Tree::default(),
             attachment: Attachment::default(),
             seek: None,
             orphan: None,
             vacancies: Vec::new(),
             election: None,
+            extra_misses: 0,
             hops: Hops::default(),
             store: Store::default(),
+            recalling: Recalling::default(),
             published: Publications::default(),
             questions: Questions::default(),
             stats: Stats::default(),
@@ -114,6 +129,11 @@ impl Overlay {
             Input::Malformed { from } => self.misbehaved(from, Code::Malformed),
             Input::Timeout => self.timeout(),
             Input::Reachability { confirmed } => self.reachability(confirmed),
+            Input::Moved { locators } => {
+                self.own.contact = Contact::new(self.own_device(), &locators);
+                self.tell_kin();
+            }
+            Input::WallClock(unix) => (self.own.started, self.created) = (unix, self.now),
             Input::Woke => self.woke(),
             Input::Command(command) => self.command(command),
         }
@@ -150,8 +170,13 @@ impl Overlay {
         if hosts.is_empty() { Place::Seeking } else { Place::Attached { hosts } }
     }
 
-    /// The wall-clock time, counted on from the start.
-    pub(crate) fn unix(&self) -> UnixTime {
+    /// Where others may dial us, as far as it was told.
+    pub fn locators(&self) -> &[std::net::SocketAddr] {
+        &self.own.contact.locators
+    }
+
+    /// The wall-clock time at the last input, counted on from when it was last told.
+    pub fn unix(&self) -> UnixTime {
         self.own.started + self.now.since(self.created)
     }
 
@@ -176,6 +201,7 @@ impl Overlay {
 
     /// A peer broke a limit or lied. What it was to us, it is no more.
     pub(crate) fn misbehaved(&mut self, device: DeviceId, code: Code) {
+        self.remembered.retain(|contact| contact.device != device);
         if self.links.has(device) {
             self.unlink(device);
             self.events.push_back(Event::Misbehaved { device, code });
@@ -210,7 +236,12 @@ impl Overlay {
         }
         let waited = self.end_dial(device);
         self.remember(&contact);
-        if self.links.has(device) {
+        if let Some(link) = self.links.get_mut(device) {
+            link.contact = contact.clone();
+            if self.tree.parent == Some(device) {
+                self.tree.parent_contact = Some(contact);
+                self.tell_kin();
+            }
             // The driver replaced a connection. What we know of the peer holds, but it may have
             // forgotten us.
             self.greet(device);
@@ -223,6 +254,10 @@ impl Overlay {
         }
         let budget = Budget::full(self.config.messages_per_second, self.now);
         self.links.insert(Link::new(contact, standing, self.now, budget));
+        if let Some(at) = self.missed.iter().position(|missed| *missed == device) {
+            let _ = self.missed.remove(at);
+            self.touch_soon();
+        }
         self.greet(device);
         for message in waited {
             self.out.push_back((device, message));
@@ -237,6 +272,10 @@ impl Overlay {
     pub(crate) fn unlink(&mut self, device: DeviceId) {
         let Some(link) = self.links.remove(device) else { return };
         self.reroute_around(device);
+        if link.role != Role::Passing {
+            self.missed.truncate(MISSED_MAX - 1);
+            self.missed.push_front(device);
+        }
         match link.role {
             Role::Parent => self.orphaned(),
             Role::Child => self.child_lost(&link),
@@ -253,9 +292,13 @@ impl Overlay {
     }
 
     fn message(&mut self, from: DeviceId, message: Message) {
-        let (now, rate) = (self.now, self.config.messages_per_second);
+        let now = self.now;
         let Some(link) = self.links.get_mut(from) else { return };
         self.stats.received += 1;
+        let rate = match link.role {
+            Role::Parent | Role::Child | Role::Extra => self.config.passed_on_per_second,
+            Role::Host | Role::Guest | Role::Passing => self.config.messages_per_second,
+        };
         if !link.budget.take(rate, now) {
             return self.misbehaved(from, Code::Flood);
         }
@@ -267,7 +310,7 @@ impl Overlay {
         self.dispatch(from, message);
     }
 
-    fn dispatch(&mut self, from: DeviceId, message: Message) {
+    pub(crate) fn dispatch(&mut self, from: DeviceId, message: Message) {
         match message {
             Message::Beat(beat) => self.on_beat(from, beat),
             Message::Ack { hop } => self.hops.acknowledged(from, hop),
@@ -285,8 +328,13 @@ impl Overlay {
             Message::Holder(holder) => self.on_holder(from, *holder),
             Message::Succeed(chain) => self.on_succeed(from, chain),
             Message::Adopt(chain) => self.on_adopt(from, chain),
-            Message::Will(will) => self.on_will(from, will),
+            Message::Will(will) => self.on_will(from, *will),
+            Message::WillKept(number) => self.on_will_kept(from, number),
+            Message::Missed(testament) => self.on_missed(from, testament),
+            Message::Stand(stand) => self.on_stand(from, *stand),
             Message::Voted(voted) => self.on_voted(*voted),
+            Message::Promised { term } => self.on_promised(from, term),
+            Message::Yield(yielded) => self.on_yield(from, *yielded),
             Message::Leaving => self.on_leaving(from),
             Message::HostAsk => self.on_host_ask(from),
             Message::HostYes => self.on_host_yes(from),
@@ -294,13 +342,16 @@ impl Overlay {
             Message::ExtraYes => self.on_extra_yes(from),
             Message::Release => self.on_release(from),
             Message::KeepCopy(copy) => self.on_keep_copy(from, copy),
-            Message::WantCopy(copy) => self.on_want_copy(from, &copy),
+            Message::WantCopy(copy) => self.on_want_copy(from, copy),
+            Message::Recall(recall) => self.on_recall(from, &recall),
         }
     }
 
     fn on_refused(&mut self, from: DeviceId, refusal: Refusal) {
         match refusal {
-            Refusal::Full | Refusal::NoPlace => self.seek_refused(from),
+            Refusal::Full => self.seek_unreachable(from),
+            Refusal::NoPlace => self.on_no_place(from),
+            Refusal::Kin => self.seek_refused_for_kin(from),
             Refusal::WrongPeer => self.on_wrong_peer(from),
             Refusal::Declined => self.on_declined(from),
         }
@@ -318,11 +369,13 @@ impl Overlay {
                 Timer::Beat => self.on_beat_due(),
                 Timer::Orphan => self.on_orphan_due(),
                 Timer::Vacancies => self.on_vacancies_due(),
+                Timer::Recall => self.on_recall_due(),
                 Timer::Seek => self.on_seek_due(),
                 Timer::Move => self.on_move_due(),
                 Timer::Questions => self.on_questions_due(),
                 Timer::Keepalive => self.on_keepalive_due(),
                 Timer::Extra => self.on_extra_due(),
+                Timer::Strays => self.on_strays_due(),
                 Timer::Touch => self.on_touch_due(),
                 Timer::Explore => self.on_explore_due(),
                 Timer::Sweep => self.on_sweep_due(),
@@ -334,6 +387,7 @@ impl Overlay {
         match command {
             Command::Publish { key, record } => self.publish(key, record),
             Command::Withdraw { key } => self.published.withdraw(&key),
+            Command::Restore { key, record } => self.restore(&key, &record),
             Command::Lookup { id, key } => self.lookup(id, key),
             Command::Ping { id, to } => self.ping(id, to),
             Command::Trace { id, to } => self.trace(id, to),

@@ -73,4 +73,8 @@ impl fmt::Debug for Record {
 pub trait RecordVerifier {
     /// Whether `record`'s bytes are a valid record for `key`, with the epoch and expiry beside them.
     fn verify(&self, key: &Key, record: &Record, now: UnixTime) -> bool;
+
+    /// Whether nobody can have kept `record` for `key` in good faith, whatever the time, and whatever
+    /// was revoked. Asked where it does not count: the peer that passed it on is dropped for it.
+    fn is_forged(&self, key: &Key, record: &Record) -> bool;
 }

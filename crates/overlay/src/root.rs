@@ -1,58 +1,110 @@
-//! The root: its majority while it lives, its will for when it does not.
+//! The root: its will for when it dies, its majority while it lives.
 //!
-//! The will names nominees, leaves of the tree, and the electorate, the root's children. When a
-//! child misses the root it votes for a nominee. A nominee with a majority is root, in the term it
-//! was voted for; a child votes once in a term, so there is one root at most in each. For the
-//! majority the root counts as one of the electorate, with the casting vote: of two halves of a
-//! realm one keeps the root, and of two peers the root.
+//! The will names nominees, leaves of the tree, and the electorate, children of the root; see
+//! [`crate::will`] for why there are two electorates, and [`crate::election`] for the votes. A root
+//! that too few of its electors are with may have been followed by another one, so it does not
+//! count as the root any more.
 
 use cloak_base::DeviceId;
 
-use crate::cert::{
-    Ballot, ELECTORATE_MAX, NOMINEES_MAX, RootCert, Succession, Term, Vote, Will, WillTerms,
-};
+use crate::cert::Succession;
 use crate::chain::Chain;
-use crate::contact::Contact;
-use crate::message::{Holder, Message, Voted};
+use crate::keep::ADOPTED_WITHIN;
+use crate::message::Message;
 use crate::overlay::Overlay;
 use crate::snapshot::Role;
-
-/// Votes for us.
-pub(crate) struct Election {
-    ballot: Ballot,
-    root: Chain,
-    will: Will,
-    votes: Vec<Vote>,
-}
+use crate::tree::Child;
+use crate::will::{
+    ELECTORATE_MAX, Elector, NOMINEES_MAX, Testament, Will, WillNumber, WillTerms, carries,
+};
 
 impl Overlay {
-    /// As root: writes the will anew when children or nominees changed, and gives it to them.
+    /// As root: writes the will anew when children or nominees changed, once the last one is
+    /// settled, and gives it to the children.
     pub(crate) fn renew_will(&mut self) {
-        let Some(chain) = self.tree.chain.clone().filter(|_| self.tree.is_root()) else { return };
-        if !self.tree.rooted || self.has_lost_majority() {
+        let Some(root) = self.tree.chain.clone().filter(|_| self.tree.is_root()) else { return };
+        if !self.tree.rooted || !self.is_settled() || self.has_lost_majority() {
             return;
         }
+        let last = self.tree.testament.as_ref().map(|testament| &testament.will.terms);
+        let (before_by, before) = match last {
+            Some(last) => (last.root, last.electorate.clone()),
+            None => electorate_of(&root),
+        };
         let mut nominees = self.spares();
         nominees.truncate(NOMINEES_MAX);
-        let children = self.tree.children.iter().take(ELECTORATE_MAX);
-        let contact = |device| self.links.get(device).map(|link| link.contact.clone());
-        let electorate = children.filter_map(|child| contact(child.device)).collect();
-        let (tree, term, root) = (chain.tree(), chain.term(), self.own_device());
-        let terms = WillTerms { tree, root, term, nominees, electorate };
-        if self.tree.will.as_ref().is_some_and(|will| will.terms == terms) {
+        let terms = WillTerms {
+            tree: root.tree(),
+            root: self.own_device(),
+            term: root.term(),
+            version: last.map_or(0, |last| last.version),
+            nominees,
+            electorate: self.next_electorate(&before),
+            before,
+            before_by,
+        };
+        if last == Some(&terms) {
             return;
         }
-        let will = Box::new(terms.sign(&*self.certifier));
-        self.tree.will = Some(will.clone());
+        let terms = WillTerms { version: terms.version.saturating_add(1), ..terms };
+        let will = terms.sign(&*self.certifier);
+        self.tree.testament = Some(Box::new(Testament { root, will }));
+        self.tree.kept.clear();
         for child in self.tree.children.clone() {
-            self.send(child.device, Message::Will(will.clone()));
+            self.bequeath(child.device);
         }
     }
 
-    pub(crate) fn on_will(&mut self, from: DeviceId, will: Box<Will>) {
-        let expected = self.tree.parent == Some(from) && will.terms.root == from;
-        if expected && will.verify(&*self.certifier) {
-            self.tree.will = Some(will);
+    /// As root: gives a child the will.
+    pub(crate) fn bequeath(&mut self, child: DeviceId) {
+        if let Some(testament) = self.tree.testament.as_ref().filter(|_| self.tree.is_root()) {
+            let will = Box::new(testament.will.clone());
+            self.send(child, Message::Will(will));
+        }
+    }
+
+    /// Our parent, the root, gives us its will. We say that we keep it unless we promised our vote
+    /// to a successor: then the root may be one of the past, and stands again if it is not.
+    pub(crate) fn on_will(&mut self, from: DeviceId, will: Will) {
+        let above = self.tree.chain.as_ref().and_then(Chain::above);
+        let Some(root) = above.filter(|_| self.tree.parent == Some(from)).cloned() else { return };
+        let number = will.terms.number();
+        let expected = root.is_root()
+            && (root.holder(), root.term()) == (will.terms.root, will.terms.term)
+            && root.holder() == from;
+        if !expected || !will.verify(&*self.certifier) {
+            return;
+        }
+        if will.terms.term < self.tree.promised {
+            let term = self.tree.promised;
+            return self.send(from, Message::Promised { term });
+        }
+        self.keep(&Testament { root, will });
+        let kept = self.tree.testament.as_ref().map(|kept| kept.will.terms.number());
+        if kept == Some(number) {
+            self.send(from, Message::WillKept(number));
+        }
+    }
+
+    /// As root: a child keeps our will.
+    pub(crate) fn on_will_kept(&mut self, from: DeviceId, number: WillNumber) {
+        let newest = self.tree.testament.as_ref().map(|testament| testament.will.terms.number());
+        let Some(child) = self.tree.child(from).copied() else { return };
+        let elector = Elector::from(child);
+        if self.tree.is_root() && newest == Some(number) && !self.tree.kept.contains(&elector) {
+            self.tree.kept.push(elector);
+            self.children_changed();
+        }
+    }
+
+    /// As root: a will names all children as soon as the last one allows it. Changes of nominees wait for
+    /// a beat.
+    pub(crate) fn children_changed(&mut self) {
+        let terms = self.tree.testament.as_ref().map(|testament| &testament.will.terms);
+        let is_new =
+            terms.is_none_or(|terms| terms.electorate != self.next_electorate(&terms.electorate));
+        if is_new {
+            self.renew_will();
         }
     }
 
@@ -73,139 +125,53 @@ impl Overlay {
         }
     }
 
-    /// Votes for the nominee whose turn it is.
-    pub(crate) fn vote_next(&mut self, attempt: usize) {
-        let (Some(will), Some(chain)) = (self.tree.will.clone(), self.tree.chain.clone()) else {
-            return;
-        };
-        let Some(root) = chain.above().cloned() else { return };
-        let nominees = &will.terms.nominees;
-        let Some(nominee) = nominees.get(attempt % nominees.len().max(1)) else { return };
-        let turn = u64::try_from(attempt).unwrap_or(0) + 1;
-        let term = Term(will.terms.term.0.saturating_add(turn));
-        if term <= self.tree.promised || will.terms.root != root.holder() {
-            return;
-        }
-        self.tree.promised = term;
-        let ballot = Ballot { tree: chain.tree(), term, nominee: nominee.device };
-        let vote = ballot.vote(self.own_device(), &*self.certifier);
-        let voted = Voted { root, will: (*will).clone(), ballot, vote };
-        if nominee.device == self.own_device() {
-            self.on_voted(voted);
-        } else {
-            let nominee = nominee.clone();
-            self.send_to(&nominee, Message::Voted(Box::new(voted)));
-        }
-    }
-
-    /// A child of the missing root votes for us.
-    pub(crate) fn on_voted(&mut self, voted: Voted) {
-        let Voted { root, will, ballot, vote } = voted;
-        if !self.is_candidate(&root, &will, &ballot) || !ballot.counts(&vote, &*self.certifier) {
-            return;
-        }
-        let known = self.election.as_ref().is_some_and(|election| election.ballot == ballot);
-        if !known {
-            self.election = Some(Box::new(Election { ballot, root, will, votes: Vec::new() }));
-        }
-        let Some(election) = &mut self.election else { return };
-        if election.votes.iter().all(|other| other.voter != vote.voter)
-            && election.will.terms.electorate.iter().any(|one| one.device == vote.voter)
-        {
-            election.votes.push(vote);
-        }
-        if election.votes.len() >= election.will.terms.majority() {
-            self.elected();
-        }
-    }
-
-    /// As root, on leaving: the place goes to a nominee without an election.
-    pub(crate) fn abdicate(&mut self) {
-        let (Some(will), Some(chain)) = (self.tree.will.clone(), self.tree.chain.clone()) else {
-            return;
-        };
-        let mut nominees = will.terms.nominees.iter();
-        let Some(heir) = nominees.find(|one| one.device != self.own_device()) else { return };
-        let term = chain.term().next(self.unix());
-        let ballot = Ballot { tree: chain.tree(), term, nominee: heir.device };
-        let succession = ballot.abdicate(self.own_device(), &*self.certifier);
-        let founding = chain.root_cert().founding.clone();
-        let heir = heir.clone();
-        let root = RootCert { founding, term, holder: heir.device, succession };
-        let chain = Chain::root(root);
-        let holder = Holder { chain: chain.clone(), contact: heir.clone() };
-        self.send_to(&heir, Message::Succeed(chain));
-        for child in self.tree.children.clone() {
-            self.send(child.device, Message::Holder(Box::new(holder.clone())));
-        }
-    }
-
-    /// Appointed by a root that leaves.
-    pub(crate) fn succeed_root(&mut self, from: DeviceId, chain: Chain) {
-        let known = self.tree.chain.as_ref().is_some_and(|ours| {
-            ours.tree() == chain.tree() && chain.term() > ours.root_cert().term
-        });
-        let signed = matches!(&chain.root_cert().succession,
-            Succession::Abdicated { root, .. } if *root == from);
-        if known && signed && self.tree.children.is_empty() && self.verify(&chain, from) {
-            self.become_root(chain);
-        }
-    }
-
-    fn is_candidate(&self, root: &Chain, will: &Will, ballot: &Ballot) -> bool {
-        let ours = self.tree.chain.as_ref();
-        let known = ours.is_some_and(|ours| {
-            ours.tree() == will.terms.tree && ours.root_cert().term <= will.terms.term
-        });
-        known
-            && ballot.nominee == self.own_device()
-            && ballot.tree == will.terms.tree
-            && ballot.term > will.terms.term
-            && root.holder() == will.terms.root
-            && root.term() == will.terms.term
-            && root.address().is_root()
-            && self.tree.children.is_empty()
-            && will.terms.nominees.iter().any(|one| one.device == self.own_device())
-            && will.verify(&*self.certifier)
-            && root.verify(self.config.degree, &*self.certifier, &[])
-    }
-
-    /// A majority wants us.
-    fn elected(&mut self) {
-        let Some(election) = self.election.take() else { return };
-        let Election { ballot, root, will, votes } = *election;
-        let electorate = will.terms.electorate.clone();
-        let founding = root.root_cert().founding.clone();
-        let succession = Succession::Elected { will, votes };
-        let (term, holder) = (ballot.term, self.own_device());
-        let chain = Chain::root(RootCert { founding, term, holder, succession });
-        self.become_root(chain.clone());
-        let holder = Holder { chain, contact: self.own.contact.clone() };
-        for voter in electorate {
-            self.send_to(&voter, Message::Holder(Box::new(holder.clone())));
-        }
-    }
-
-    fn become_root(&mut self, chain: Chain) {
+    pub(crate) fn become_root(&mut self, chain: Chain) {
         self.vacate();
         self.stats.succeeded += 1;
         self.tree.promised = self.tree.promised.max(chain.term());
-        self.tree.will = None;
-        // The majority is counted from the first will on, which names those who come now.
+        self.tree.testament = None;
+        self.tree.kept.clear();
         self.take_place(chain, None);
+        self.recall_within(ADOPTED_WITHIN);
     }
 
-    /// Whether too few of those that the will names were heard of late.
+    /// Whether the electorates of our last will keep it, so that no older one elects any more.
+    fn is_settled(&self) -> bool {
+        let own = self.own_device();
+        let kept = |elector: &Elector| elector.device == own || self.tree.kept.contains(elector);
+        let testament = self.tree.testament.as_ref();
+        testament.is_none_or(|testament| testament.will.terms.sustains(kept))
+    }
+
+    /// Children that are electors stay it; others follow until there are enough.
+    fn next_electorate(&self, before: &[Elector]) -> Vec<Elector> {
+        let children = self.tree.children.iter().map(|child| Elector::from(*child));
+        let (mut electors, new): (Vec<_>, Vec<_>) =
+            children.partition(|elector| before.contains(elector));
+        electors.extend(new);
+        electors.truncate(ELECTORATE_MAX);
+        electors
+    }
+
+    /// Whether too few electors were heard of late: of our last will, or, before there is one, of
+    /// the will by which we were elected.
     fn has_lost_majority(&self) -> bool {
-        let Some(will) = &self.tree.will else { return false };
-        let electorate = &will.terms.electorate;
-        let alive = |one: &&Contact| {
-            let link = self.links.get(one.device);
-            link.is_some_and(|link| link.role == Role::Child && link.probed.is_none())
+        let own = self.own_device();
+        let with = |elector: &Elector| {
+            let child = self.tree.child(elector.device).copied().map(Elector::from);
+            let heard =
+                |link: &crate::links::Link| link.role == Role::Child && link.probed.is_none();
+            let link = self.links.get(elector.device);
+            elector.device == own || (child == Some(*elector) && link.is_some_and(heard))
         };
-        // The root is one of them and decides a tie.
-        let alive = electorate.iter().filter(alive).count() + 1;
-        2 * alive < electorate.len() + 1
+        match (&self.tree.testament, &self.tree.chain) {
+            (Some(testament), _) => !testament.will.terms.sustains(with),
+            (None, Some(root)) => {
+                let (by, electorate) = electorate_of(root);
+                !carries(&electorate, by == own, with)
+            }
+            (None, None) => false,
+        }
     }
 
     fn lost_majority_since(&mut self, since: cloak_base::Instant) {
@@ -219,12 +185,27 @@ impl Overlay {
                 self.begin_seek(crate::message::Want::Place);
             }
             if lost_for >= self.config.rejoin_after * ALONE_FACTOR && self.entries().is_empty() {
-                self.tree.will = None;
                 self.tree.unrooted_since = None;
                 self.seek = None;
                 self.found_tree();
             }
         }
+    }
+}
+
+impl From<Child> for Elector {
+    fn from(child: Child) -> Self {
+        let Child { index, device, term } = child;
+        Self { device, index, term }
+    }
+}
+
+/// The electorate of the will that made `root` root, and whose will that was. A founder needs nobody's
+/// consent.
+fn electorate_of(root: &Chain) -> (DeviceId, Vec<Elector>) {
+    match &root.root_cert().succession {
+        Succession::Founded => (root.holder(), Vec::new()),
+        Succession::Elected { will, .. } => (will.terms.root, will.terms.electorate.clone()),
     }
 }
 

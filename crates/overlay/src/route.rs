@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use cloak_base::{DeviceId, Instant};
-use cloak_geometry::{Address, Distance, distance};
+use cloak_geometry::{Address, Distance, Towards};
 
 use crate::limits::{HOPS_MAX, PENDING_MAX};
 use crate::links::Link;
@@ -82,32 +82,8 @@ impl Routed {
 impl Overlay {
     /// Sends something of our own on its way; false when there is no way.
     pub(crate) fn originate(&mut self, to: Address, device: Option<DeviceId>, body: Body) -> bool {
-        self.originate_avoiding(to, device, body, &mut Vec::new())
-    }
-
-    /// The same, with another first hop than those in `tried` where there is one; adds the one that
-    /// was taken.
-    pub(crate) fn originate_avoiding(
-        &mut self,
-        to: Address,
-        device: Option<DeviceId>,
-        body: Body,
-        tried: &mut Vec<DeviceId>,
-    ) -> bool {
         let Some(origin) = self.origin() else { return false };
-        let mut routed = Routed::new(to, device, origin, body);
-        let next = self.nearer(&routed.to, |link| !tried.contains(&link.device()));
-        if let Some(next) = next.filter(|_| !tried.is_empty()) {
-            tried.push(next);
-            // The answer comes back the same way: our parent may be what swallowed the last one.
-            if let Some(there) = self.links.get(next).and_then(|link| link.address.clone()) {
-                routed.origin.address = there;
-            }
-            self.send_hop(next, routed);
-        } else {
-            tried.extend(next);
-            self.forward(routed);
-        }
+        self.forward(Routed::new(to, device, origin, body));
         true
     }
 
@@ -149,7 +125,7 @@ impl Overlay {
         if routed.detour.is_some() {
             return self.detour(routed);
         }
-        match self.nearer(&routed.to, |_| true) {
+        match self.nearer(&routed.to) {
             Some(next) => self.send_hop(next, routed),
             None => {
                 routed.detour = None;
@@ -159,21 +135,18 @@ impl Overlay {
     }
 
     /// The linked peer that is nearest to `to`, if it is nearer than we are.
-    pub(crate) fn nearer(&self, to: &Address, may: impl Fn(&Link) -> bool) -> Option<DeviceId> {
+    pub(crate) fn nearer(&self, to: &Address) -> Option<DeviceId> {
         let degree = self.config.degree;
         let inner = self.tree.chain.as_ref();
         let mut best: Option<(Distance, DeviceId)> = None;
-        let own = inner.map(|chain| distance(chain.address(), to, degree));
+        let towards = Towards::new(to, degree);
+        let own = inner.map(|chain| towards.distance(chain.address()));
         for link in self.links.iter() {
-            let address = match inner {
-                Some(_) => link.address.as_ref(),
-                None => link.chain.as_ref().map(crate::Chain::address),
-            };
-            let Some(address) = address else { continue };
-            if link.suspected || !self.forwards(link) || !may(link) {
+            let Some(address) = self.place_of(link) else { continue };
+            if link.suspected || !self.forwards(link) {
                 continue;
             }
-            let there = distance(address, to, degree);
+            let there = towards.distance(address);
             if own.is_none_or(|own| there < own) && best.is_none_or(|(best, _)| there < best) {
                 best = Some((there, link.device()));
             }
@@ -201,8 +174,14 @@ impl Overlay {
             }
             self.probe(*to);
         }
-        for (_, routed) in late {
+        for (_, mut routed) in late {
             self.stats.hops_lost += 1;
+            // Where a round trip is longer than the timeout, the only way is tried again and again.
+            if routed.left == 0 {
+                self.stats.dropped += 1;
+                continue;
+            }
+            routed.left -= 1;
             self.forward(*routed);
         }
         if let Some(next) = self.hops.next_deadline() {
@@ -229,19 +208,18 @@ impl Overlay {
         Some(Origin { device, address: via.address().clone() })
     }
 
-    /// What passes us that asks for it.
+    /// What passes us that asks for it. An attached peer has no place but its host's.
     fn stamp(&self, routed: &mut Routed) {
-        let Some(address) = self.address() else { return };
-        let passed = Passed { device: self.own_device(), address: address.clone() };
         if let Body::Trace(trace) = &mut routed.body
             && trace.passed.len() < TRACE_MAX
+            && let Some(Origin { device, address }) = self.origin()
         {
-            trace.passed.push(passed);
+            trace.passed.push(Passed { device, address });
         }
     }
 
     /// Whether a linked peer passes messages on for us.
-    fn forwards(&self, link: &Link) -> bool {
+    pub(crate) fn forwards(&self, link: &Link) -> bool {
         match link.role {
             Role::Parent | Role::Child | Role::Extra | Role::Host => true,
             Role::Guest => false,

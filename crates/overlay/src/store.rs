@@ -1,9 +1,8 @@
 //! Records that we hold for others: as their binder, or as a copy for the peer that would be.
 //!
 //! What a record is to us follows from our address and our children: we bind the points below us
-//! that are not below a child. The parent of a binder has a copy of everything that the binder
-//! has, a root gives its copies to two children; so whoever binds next has them already. A record
-//! lives while its publisher touches it, and not beyond its own expiry.
+//! that are not below a child. All else is a copy, see [`crate::keep`]. A record lives while its
+//! publisher touches it, and not beyond its own expiry.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,7 +12,9 @@ use cloak_geometry::Address;
 
 use crate::event::Code;
 use crate::lookup::Cached;
-use crate::message::{Body, Copy, Found, HELD_MAX, Held, HeldRecord, Message, Origin, Outcome};
+use crate::message::{
+    Body, Copy, Found, HELD_MAX, Held, HeldRecord, Message, Origin, Outcome, Purpose,
+};
 use crate::overlay::Overlay;
 use crate::record::{Key, Record};
 
@@ -22,16 +23,17 @@ use crate::record::{Key, Record};
 pub(crate) struct Store {
     held: BTreeMap<(Address, Key), Entry>,
     pub(crate) cached: Vec<Cached>,
+    pub(crate) strays: Vec<(Address, Key)>,
 }
 
 pub(crate) struct Entry {
     pub(crate) record: Record,
     /// When its publisher confirmed it last.
     pub(crate) touched: Instant,
+    /// Whether it is kept for a sibling: what that binds by now may be newer.
+    pub(crate) kept: bool,
 }
 
-/// Children that hold the copies of a root.
-const ROOT_COPIES: usize = 2;
 /// Bytes of records in one message, so that it stays below its maximum.
 const HELD_BYTES: usize = 4 * 1024;
 
@@ -41,6 +43,17 @@ impl Store {
             return None;
         }
         self.held.get(&(point.clone(), key.clone()))
+    }
+
+    pub(crate) fn remove(&mut self, point: &Address, key: &Key) {
+        self.held.remove(&(point.clone(), key.clone()));
+    }
+
+    /// A copy is good for longer; false when there is none as new as that.
+    pub(crate) fn touch(&mut self, copy: &Copy, now: Instant) -> bool {
+        let entry = self.held.get_mut(&(copy.point.clone(), copy.key.clone()));
+        let entry = entry.filter(|entry| entry.record.epoch >= copy.epoch);
+        entry.map(|entry| entry.touched = now).is_some()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Address, &Key, &Entry)> {
@@ -62,23 +75,24 @@ impl Store {
 
     /// Takes a record unless a newer one is held. Of two with one epoch the greater bytes win, so
     /// that all peers keep the same.
-    fn put(&mut self, point: &Address, key: &Key, record: &Record, touched: Instant) -> Put {
+    fn put(&mut self, point: &Address, key: &Key, entry: Entry) -> Put {
         let row = self.held.entry((point.clone(), key.clone()));
         let std::collections::btree_map::Entry::Occupied(mut row) = row else {
-            row.or_insert(Entry { record: record.clone(), touched });
+            row.or_insert(entry);
             return Put::New;
         };
         let held = row.get_mut();
+        let Entry { record, touched, kept } = entry;
         let (ours, theirs) =
             ((held.record.epoch, &held.record.bytes), (record.epoch, &record.bytes));
         if ours > theirs {
-            return Put::Superseded(held.record.epoch);
+            return Put::Superseded(held.record.clone());
         }
-        held.touched = held.touched.max(touched);
+        (held.touched, held.kept) = (held.touched.max(touched), kept);
         if ours == theirs {
             return Put::Same;
         }
-        held.record = record.clone();
+        held.record = record;
         Put::New
     }
 }
@@ -86,14 +100,14 @@ impl Store {
 enum Put {
     New,
     Same,
-    Superseded(Epoch),
+    Superseded(Record),
 }
 
 impl Overlay {
     pub(crate) fn on_store(&mut self, origin: &Origin, to: &Address, key: &Key, record: &Record) {
         let outcome = self.store_record(to, key, record);
-        let (key, point) = (key.clone(), to.clone());
-        self.answer(origin, Body::Stored { key, point, outcome });
+        let (key, point, epoch) = (key.clone(), to.clone(), record.epoch);
+        self.answer(origin, Body::Stored { key, point, outcome, epoch });
     }
 
     pub(crate) fn on_touch(
@@ -107,7 +121,7 @@ impl Overlay {
         let now = self.now;
         let row = (to.clone(), key.clone());
         let outcome = match self.store.held.get_mut(&row) {
-            Some(entry) if entry.record.epoch > epoch => Outcome::Superseded(entry.record.epoch),
+            Some(entry) if entry.record.epoch > epoch => Outcome::Superseded(entry.record.clone()),
             Some(entry) if entry.record.epoch == epoch && digest_of(&entry.record) == digest => {
                 entry.touched = now;
                 Outcome::Kept
@@ -121,39 +135,22 @@ impl Overlay {
                 self.send(holder, Message::KeepCopy(Box::new(copy.clone())));
             }
         }
-        self.answer(origin, Body::Stored { key, point, outcome });
-    }
-
-    /// A binder's record was confirmed: our copy is, too.
-    pub(crate) fn on_keep_copy(&mut self, from: DeviceId, copy: Box<Copy>) {
-        let now = self.now;
-        if !self.is_kin(from) {
-            return;
-        }
-        match self.store.held.get_mut(&(copy.point.clone(), copy.key.clone())) {
-            Some(entry) if entry.record.epoch >= copy.epoch => entry.touched = now,
-            _ => self.send(from, Message::WantCopy(copy)),
-        }
-    }
-
-    pub(crate) fn on_want_copy(&mut self, from: DeviceId, copy: &Copy) {
-        if !self.is_kin(from) {
-            return;
-        }
-        if let Some(entry) = self.store.get(&copy.point, &copy.key) {
-            let held = self.held_record(&copy.point, &copy.key, entry);
-            self.send_held(from, true, false, vec![held]);
-        }
+        self.answer(origin, Body::Stored { key, point, outcome, epoch });
     }
 
     pub(crate) fn on_find(&mut self, origin: &Origin, to: &Address, key: &Key, id: u32, hops: u8) {
         if self.answer_from_store(origin, to, key, id, hops) {
             return;
         }
-        // A fragment does not know what is bound elsewhere, so it does not say.
-        if let Some(chain) = self.tree.chain.clone().filter(|_| self.tree.rooted) {
-            self.answer(origin, Body::Missing { id, chain });
-        }
+        // A fragment does not know what is bound elsewhere, a binder that waits for what it binds has
+        // not seen it, and a child that is silent may have it.
+        let complete = self.tree.rooted && !self.tree.warming && !self.is_recalling();
+        let knows = complete && self.binds(to);
+        let body = match self.tree.chain.clone().filter(|_| knows) {
+            Some(chain) => Body::Missing { id, chain },
+            None => Body::Unsure { id },
+        };
+        self.answer(origin, body);
     }
 
     /// Answers a question from what is held or cached here; false when that is nothing.
@@ -167,8 +164,8 @@ impl Overlay {
     ) -> bool {
         let now = self.unix();
         let held = self.store.get(to, key).filter(|entry| entry.record.expires >= now);
-        // What is left of an earlier place may be old.
-        let held = held.filter(|_| self.may_hold(to));
+        // A copy, or what is left of an earlier place, may be old.
+        let held = held.filter(|_| self.binds(to));
         let found = if let Some(entry) = held {
             let (record, age) = (entry.record.clone(), self.age_of(entry));
             let (key, binder) = (key.clone(), self.own_device());
@@ -187,7 +184,7 @@ impl Overlay {
     /// A record that we have ourselves, for one of these points.
     pub(crate) fn known(&self, points: &[Address], key: &Key) -> Option<(Record, u32)> {
         let now = self.unix();
-        let held = points.iter().filter(|point| self.may_hold(point));
+        let held = points.iter().filter(|point| self.binds(point));
         let held = held.filter_map(|point| self.store.get(point, key));
         let held = held.filter(|entry| entry.record.expires >= now).max_by_key(|e| e.record.epoch);
         if let Some(entry) = held {
@@ -199,62 +196,76 @@ impl Overlay {
         Some((cached.record.clone(), seconds(self.now, cached.since).saturating_add(cached.age)))
     }
 
-    /// Records from kin: a parent hands down or up what we bind, or copies.
+    /// Records from kin: our parent hands down what we bind, a child hands up what we bind, and
+    /// copies.
     pub(crate) fn on_held(&mut self, from: DeviceId, held: Held) {
-        if !self.is_kin(from) {
+        let child = self.tree.child(from).copied();
+        let parent = self.tree.parent == Some(from);
+        if child.is_none() && !parent {
             return;
         }
-        let (now, unix) = (self.now, self.unix());
-        for HeldRecord { point, key, record, age } in &held.records {
-            let known = self.store.get(point, key).is_some_and(|entry| entry.record == *record);
-            if !known && !self.verifier.verify(key, record, unix) {
-                return self.misbehaved(from, Code::FalseRecord);
+        let Some(records) = self.verified(from, held.records) else { return };
+        match (held.purpose, &child) {
+            (Purpose::Copy, Some(binder)) => self.pass_copies(binder, records),
+            (Purpose::Bind, _) => {
+                records.iter().for_each(|held| self.hold(held, false));
+                self.copy_to_holders(records, Some(from));
             }
-            if known || self.store.held.len() < self.config.records_max {
-                let age = std::time::Duration::from_secs(u64::from(*age));
-                self.store.put(point, key, record, now - age);
+            (purpose, _) => {
+                let kept = purpose == Purpose::Keep;
+                records.iter().for_each(|held| self.hold(held, kept));
             }
         }
-        if held.last && self.tree.parent == Some(from) {
+        if held.last && parent {
             self.tree.warming = false;
         }
-        if !held.copies {
-            self.copy_to_holders(held.records);
+        if held.last && child.is_some() {
+            self.recall_answered(Some(from));
         }
     }
 
-    /// Gives a new child what it binds from now on. We keep it, as copies.
+    /// Those that count. `None` when one is forged: its sender is dropped.
+    fn verified(&mut self, from: DeviceId, records: Vec<HeldRecord>) -> Option<Vec<HeldRecord>> {
+        let unix = self.unix();
+        let mut valid = Vec::with_capacity(records.len());
+        for held in records {
+            let HeldRecord { point, key, record, .. } = &held;
+            let known = self.store.get(point, key).is_some_and(|entry| entry.record == *record);
+            if known || self.verifier.verify(key, record, unix) {
+                valid.push(held);
+            } else if self.verifier.is_forged(key, record) {
+                self.misbehaved(from, Code::FalseRecord);
+                return None;
+            }
+            // Else it is over or revoked, or one of the two clocks is wrong.
+        }
+        Some(valid)
+    }
+
+    /// Puts a record that counts into the store, while there is room.
+    pub(crate) fn hold(&mut self, held: &HeldRecord, kept: bool) {
+        let HeldRecord { point, key, record, age } = held;
+        if self.has_room(point, key) && self.points(key).contains(point) {
+            let touched = self.now - std::time::Duration::from_secs(u64::from(*age));
+            self.store.put(point, key, Entry { record: record.clone(), touched, kept });
+        }
+    }
+
+    /// Gives a new child what it binds from now on. We keep it until the child's copies have
+    /// keepers.
     pub(crate) fn hand_down(&mut self, index: u8, child: DeviceId) {
         let Some(address) = self.address() else { return };
         let Ok(below) = address.child(index, self.config.degree) else { return };
-        let entries = self.store.below(&below);
-        let records = entries.map(|(point, key, entry)| self.held_record(point, key, entry));
-        let records: Vec<HeldRecord> = records.collect();
-        self.send_held(child, false, true, records);
+        let records = self.held_below(&below, |_| true);
+        let last = self.is_all_for(child);
+        self.send_held(child, Purpose::Bind, last, records);
     }
 
-    /// Gives a new parent what it binds of what we have, and copies of what we bind.
-    pub(crate) fn hand_up(&mut self, parent: DeviceId) {
-        let Some(own) = self.address().cloned() else { return };
-        let Some(above) = own.parent() else { return };
-        let (mut theirs, mut copies) = (Vec::new(), Vec::new());
-        for (point, key, entry) in self.store.below(&above) {
-            let held = self.held_record(point, key, entry);
-            if point.as_bytes().starts_with(own.as_bytes()) {
-                copies.push(held);
-            } else {
-                theirs.push(held);
-            }
-        }
-        self.send_held(parent, false, false, theirs);
-        self.send_held(parent, true, false, copies);
-    }
-
-    /// Before we go: our parent gets what it does not have, to bind it.
+    /// Before we go: our parent binds what we did.
     pub(crate) fn hand_over(&mut self, parent: DeviceId) {
-        let all = self.store.iter();
-        let records = all.map(|(point, key, entry)| self.held_record(point, key, entry)).collect();
-        self.send_held(parent, true, false, records);
+        let Some(own) = self.address().cloned() else { return };
+        let records = self.held_below(&own, |_| true);
+        self.send_held(parent, Purpose::Bind, false, records);
     }
 
     pub(crate) fn sweep_store(&mut self) {
@@ -275,62 +286,66 @@ impl Overlay {
     }
 
     fn store_record(&mut self, point: &Address, key: &Key, record: &Record) -> Outcome {
-        let full = self.store.held.len() >= self.config.records_max
-            && self.store.get(point, key).is_none();
         let unix = self.unix();
-        if full || record.expires < unix || !self.verifier.verify(key, record, unix) {
+        if !self.has_room(point, key)
+            || !self.points(key).contains(point)
+            || record.expires < unix
+            || !self.verifier.verify(key, record, unix)
+        {
             return Outcome::Refused;
         }
-        match self.store.put(point, key, record, self.now) {
-            Put::Superseded(epoch) => Outcome::Superseded(epoch),
+        let entry = Entry { record: record.clone(), touched: self.now, kept: false };
+        match self.store.put(point, key, entry) {
+            Put::Superseded(held) => Outcome::Superseded(held),
             Put::Same | Put::New => {
                 let (point, key, record) = (point.clone(), key.clone(), record.clone());
-                self.copy_to_holders(vec![HeldRecord { point, key, record, age: 0 }]);
+                self.copy_to_holders(vec![HeldRecord { point, key, record, age: 0 }], None);
                 Outcome::Kept
             }
         }
     }
 
-    fn copy_to_holders(&mut self, records: Vec<HeldRecord>) {
+    /// Copies of what we bind; what a child binds goes to that child, unless it came `from` it.
+    fn copy_to_holders(&mut self, records: Vec<HeldRecord>, from: Option<DeviceId>) {
         for held in &records {
-            // A child that was warming sent it here, after we had handed down.
-            if let Some(child) = self.child_binding(&held.point) {
-                self.send_held(child, false, false, vec![held.clone()]);
+            // A child that was warming sent it here, after we had handed down, or it was recalled
+            // too late.
+            let child = self.child_binding(&held.point).filter(|child| Some(*child) != from);
+            if let Some(child) = child {
+                self.send_held(child, Purpose::Bind, false, vec![held.clone()]);
             }
         }
         let bound: Vec<HeldRecord> =
             records.into_iter().filter(|held| self.binds(&held.point)).collect();
         for holder in self.copy_holders() {
-            self.send_held(holder, true, false, bound.clone());
+            self.send_held(holder, Purpose::Copy, false, bound.clone());
         }
     }
 
-    /// Whether a point's records belong here: below us, or copies of our parent's, the root.
-    fn may_hold(&self, point: &Address) -> bool {
-        self.address()
-            .is_some_and(|own| own.depth() <= 1 || point.as_bytes().starts_with(own.as_bytes()))
+    fn has_room(&self, point: &Address, key: &Key) -> bool {
+        self.store.held.len() < self.config.records_max || self.store.get(point, key).is_some()
     }
 
     /// The child at or above the binder of a point below us.
-    fn child_binding(&self, point: &Address) -> Option<DeviceId> {
+    pub(crate) fn child_binding(&self, point: &Address) -> Option<DeviceId> {
         let own = self.address().filter(|own| point.as_bytes().starts_with(own.as_bytes()))?;
         let index = *point.as_bytes().get(own.depth())?;
         self.tree.child_at(index).map(|child| child.device)
     }
 
-    /// Who has copies of what we bind.
-    fn copy_holders(&self) -> Vec<DeviceId> {
-        if let Some(parent) = self.tree.parent {
-            return vec![parent];
-        }
-        if !self.tree.is_root() {
-            return Vec::new();
-        }
-        self.tree.children.iter().take(ROOT_COPIES).map(|child| child.device).collect()
+    /// What is held for points below an address that `which` holds for.
+    pub(crate) fn held_below(
+        &self,
+        address: &Address,
+        which: impl Fn(&Address) -> bool,
+    ) -> Vec<HeldRecord> {
+        let entries = self.store.below(address).filter(|(point, _, _)| which(point));
+        entries.map(|(point, key, entry)| self.held_record(point, key, entry)).collect()
     }
 
-    fn is_kin(&self, device: DeviceId) -> bool {
-        self.tree.parent == Some(device) || self.tree.child(device).is_some()
+    /// What is held under a key for a point.
+    pub(crate) fn held_at(&self, point: &Address, key: &Key) -> Option<HeldRecord> {
+        self.store.get(point, key).map(|entry| self.held_record(point, key, entry))
     }
 
     fn held_record(&self, point: &Address, key: &Key, entry: &Entry) -> HeldRecord {
@@ -339,7 +354,13 @@ impl Overlay {
     }
 
     /// Sends records in as many messages as they need; one at least, when it is to be the last.
-    fn send_held(&mut self, to: DeviceId, copies: bool, last: bool, records: Vec<HeldRecord>) {
+    pub(crate) fn send_held(
+        &mut self,
+        to: DeviceId,
+        purpose: Purpose,
+        last: bool,
+        records: Vec<HeldRecord>,
+    ) {
         let mut batch = Vec::new();
         let mut bytes = 0;
         for record in records {
@@ -347,14 +368,14 @@ impl Overlay {
                 || bytes > HELD_BYTES - record.record.bytes.len().min(HELD_BYTES)
             {
                 let records = std::mem::take(&mut batch);
-                self.send(to, Message::Held(Box::new(Held { copies, last: false, records })));
+                self.send(to, Message::Held(Box::new(Held { purpose, last: false, records })));
                 bytes = 0;
             }
             bytes += record.record.bytes.len() + HELD_OVERHEAD;
             batch.push(record);
         }
         if last || !batch.is_empty() {
-            self.send(to, Message::Held(Box::new(Held { copies, last, records: batch })));
+            self.send(to, Message::Held(Box::new(Held { purpose, last, records: batch })));
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A place is filled when the arbiter misses its holder *and* an orphan claims it: a child that is
 //! only cut off from us keeps it. The nominee is a leaf below the dead peer, named in advance or by
-//! the orphan. It gives its own place up, gets the records from our copies, and the orphans are
+//! the orphan. It gives its own place up, gets the records that we recalled, and the orphans are
 //! told where to go. Terms rise with every nominee, so that of two holders the later one stays.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use cloak_base::{DeviceId, Instant};
 use crate::cert::Term;
 use crate::chain::Chain;
 use crate::contact::Contact;
+use crate::keep::ADOPTED_WITHIN;
 use crate::limits::{CANDIDATES_MAX, CLAIMS_MAX, VACANCIES_MAX};
 use crate::message::{Claim, Holder, Message, Refusal};
 use crate::overlay::Overlay;
@@ -95,9 +96,6 @@ impl Overlay {
 
     /// We are appointed to a dead peer's place.
     pub(crate) fn on_succeed(&mut self, from: DeviceId, chain: Chain) {
-        if chain.address().is_root() && chain.holder() == self.own_device() {
-            return self.succeed_root(from, chain);
-        }
         let ours = self.tree.chain.as_ref();
         let issued = chain.above().is_some_and(|above| above.holder() == from);
         let fits = ours.is_some_and(|ours| {
@@ -120,11 +118,13 @@ impl Overlay {
         self.tree.warming = true;
         self.stats.succeeded += 1;
         self.take_place(chain, Some(from));
+        self.recall_within(ADOPTED_WITHIN);
     }
 
     /// Gives a leaf's place up for a higher one.
     pub(crate) fn vacate(&mut self) {
         if let Some(parent) = self.tree.parent.take() {
+            self.hand_over(parent);
             self.send(parent, Message::Leaving);
             self.set_role(parent, Role::Passing);
         }
@@ -138,7 +138,7 @@ impl Overlay {
             ours.is_some_and(|ours| chain.address().parent().as_ref() == Some(ours.address()));
         let Some(index) = chain.address().index().filter(|_| below) else { return };
         let appointed = self.vacancy(index).and_then(|vacancy| vacancy.appointed);
-        if appointed.is_some_and(|(device, _)| device == from) {
+        if appointed.is_some_and(|(device, _)| device == from) && !self.is_below(from) {
             self.stats.appointed += 1;
             self.add_child(index, chain.term(), from);
             self.hand_down(index, from);

@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Orphan,
     /// The next step of filling a vacant place.
     Vacancies,
+    /// Children that are to be asked for what they keep, or that did not answer.
+    Recall,
     /// The next step towards a place or hosts.
     Seek,
     /// The change to a better tree.
@@ -29,6 +31,8 @@ pub(crate) enum Timer {
     Extra,
     /// Our own records.
     Touch,
+    /// Records that we bound in another tree.
+    Strays,
     /// A look for other trees.
     Explore,
     /// What is over: held records, caches, unused links.
@@ -36,54 +40,63 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Hops,
         Self::Probes,
         Self::Dials,
         Self::Beat,
         Self::Orphan,
         Self::Vacancies,
+        Self::Recall,
         Self::Seek,
         Self::Move,
         Self::Questions,
         Self::Keepalive,
         Self::Extra,
         Self::Touch,
+        Self::Strays,
         Self::Explore,
         Self::Sweep,
     ];
 }
 
-/// When each reason is due.
-#[derive(Default)]
-pub(crate) struct Timers([Option<Instant>; Timer::ALL.len()]);
+/// When each reason is due, or [`NEVER`]: two cache lines, which are looked through after every input.
+pub(crate) struct Timers([Instant; Timer::ALL.len()]);
+
+const NEVER: Instant = Instant::from_micros(u64::MAX);
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self([NEVER; Timer::ALL.len()])
+    }
+}
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = Some(at);
+        self.0[timer as usize] = at;
     }
 
     /// Sets it unless it is due before that.
     pub(crate) fn set_earlier(&mut self, timer: Timer, at: Instant) {
         let row = &mut self.0[timer as usize];
-        *row = Some(row.map_or(at, |set| set.min(at)));
+        *row = at.min(*row);
     }
 
     pub(crate) fn clear(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+        self.0[timer as usize] = NEVER;
     }
 
     /// Clears it when it is due, and says so.
     pub(crate) fn take_due(&mut self, timer: Timer, now: Instant) -> bool {
         let row = &mut self.0[timer as usize];
-        let due = row.is_some_and(|at| at <= now);
+        let due = *row <= now;
         if due {
-            *row = None;
+            *row = NEVER;
         }
         due
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.0.iter().min().copied().filter(|at| *at < NEVER)
     }
 }

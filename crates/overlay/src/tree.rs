@@ -1,19 +1,26 @@
 //! Our place in the tree: how it is taken, renewed and lost.
 //!
 //! A place is an address with its chain of certificates. Our children's places are certified by us:
-//! whenever our chain changes they get a new one, and so on downwards.
+//! whenever our chain changes they get a new one, and so on downwards; see [`children`]. Who is
+//! where around us is told by [`greet`]ings, and who lives by [`beat`]s.
+
+mod beat;
+mod children;
+mod greet;
 
 use cloak_base::{DeviceId, Instant};
 use cloak_geometry::Address;
 
-use crate::cert::{Succession, Term, Will};
+use crate::cert::Term;
 use crate::chain::Chain;
 use crate::contact::Contact;
 use crate::event::{Code, Event};
-use crate::message::{Above, Beat, Below, Greet, Message, Refusal};
+use crate::keep::Recalling;
+use crate::message::{Above, Below, Message};
 use crate::overlay::Overlay;
 use crate::snapshot::Role;
 use crate::timers::Timer;
+use crate::will::{Ballot, Elector, Testament};
 
 /// Deepest place that we give away. Points have 22 digits, so nobody deeper could bind anything.
 pub(crate) const PLACE_DEPTH_MAX: usize = 20;
@@ -39,10 +46,14 @@ pub(crate) struct Tree {
     pub(crate) unrooted_since: Option<Instant>,
     /// Records were not handed down to us yet.
     pub(crate) warming: bool,
-    /// The root's will: our own, or our parent's.
-    pub(crate) will: Option<Box<Will>>,
-    /// The highest term that we voted for.
+    /// The newest will of a root that we keep, as its child; the root's own.
+    pub(crate) testament: Option<Box<Testament>>,
+    /// As root: electors that keep our will.
+    pub(crate) kept: Vec<Elector>,
+    /// The highest term that we voted in, or were root in.
     pub(crate) promised: Term,
+    /// What we voted for in it.
+    pub(crate) ballot: Option<Ballot>,
     /// What we told our parent last.
     pub(crate) told_below: Option<Box<Below>>,
     /// What we told our children last.
@@ -95,10 +106,14 @@ impl Overlay {
         let elsewhere = before.as_ref().is_none_or(|old| old.address() != chain.address());
         if elsewhere || new_tree {
             self.tree.floors.clear();
-            self.tree.will = None;
+            self.tree.testament = None;
+            self.tree.kept.clear();
             self.vacancies.clear();
+            self.recalling = Recalling::default();
         }
         self.set_parent(parent);
+        // Nobody hands anything down to a root.
+        self.tree.warming &= parent.is_some();
         self.seek = None;
         self.orphan = None;
         self.timers.clear(Timer::Seek);
@@ -130,11 +145,13 @@ impl Overlay {
         for child in std::mem::take(&mut self.tree.children) {
             self.set_role(child.device, Role::Passing);
         }
-        self.tree = Tree { promised: self.tree.promised, ..Tree::default() };
+        let (promised, ballot) = (self.tree.promised, self.tree.ballot);
+        self.tree = Tree { promised, ballot, ..Tree::default() };
         self.orphan = None;
         self.vacancies.clear();
+        self.recalling = Recalling::default();
         self.election = None;
-        for timer in [Timer::Beat, Timer::Orphan, Timer::Vacancies] {
+        for timer in [Timer::Beat, Timer::Orphan, Timer::Vacancies, Timer::Recall] {
             self.timers.clear(timer);
         }
         self.refresh_addresses();
@@ -153,34 +170,6 @@ impl Overlay {
         }
     }
 
-    /// Makes `device` our child at `index` and certifies it.
-    pub(crate) fn add_child(&mut self, index: u8, term: Term, device: DeviceId) {
-        self.tree.children.retain(|child| child.index != index && child.device != device);
-        self.tree.children.push(Child { index, device, term });
-        self.tree.children.sort_unstable_by_key(|child| child.index);
-        self.tree.floors.retain(|(at, _)| *at != index);
-        self.set_role(device, Role::Child);
-        self.certify_child(index, term, device);
-        self.introduce_kin(device);
-        self.timers.set_earlier(Timer::Beat, self.now + self.config.beat_every);
-    }
-
-    /// A child's link is gone: its place is free, or is filled by its heir.
-    pub(crate) fn child_lost(&mut self, link: &crate::links::Link) {
-        let Some(child) = self.tree.child(link.device()).copied() else { return };
-        self.drop_child(&child);
-        if let Some(heir) = link.below.as_ref().and_then(|below| below.heir.clone()) {
-            self.open_vacancy(child.index, Some(heir));
-        }
-        self.tell_kin();
-    }
-
-    pub(crate) fn drop_child(&mut self, child: &Child) {
-        self.tree.children.retain(|other| other.device != child.device);
-        self.tree.raise_floor(child.index, child.term);
-        self.set_role(child.device, Role::Passing);
-    }
-
     /// A certified place came.
     pub(crate) fn on_joined(&mut self, from: DeviceId, chain: Chain) {
         let expected = self.tree.parent == Some(from)
@@ -188,7 +177,8 @@ impl Overlay {
             || self.orphan.as_ref().is_some_and(|orphan| orphan.adopter == Some(from));
         if !expected {
             // It took too long, and we are elsewhere: the place is free again.
-            return self.send(from, Message::Leaving);
+            self.send(from, Message::Leaving);
+            return self.greet(from);
         }
         if chain.above().is_some_and(|above| above.passes(self.own_device())) {
             // Two peers below one another, each above the other: cut the loop.
@@ -205,84 +195,9 @@ impl Overlay {
             link.rooted = true;
         }
         let fresh = self.tree.chain.is_none();
-        let adopted = !fresh && self.tree.parent != Some(from);
-        self.tree.warming |= fresh || (adopted && self.address() != Some(chain.address()));
+        let elsewhere = self.tree.parent != Some(from) && self.address() != Some(chain.address());
+        self.tree.warming |= fresh || elsewhere;
         self.take_place(chain, Some(from));
-        if adopted {
-            self.hand_up(from);
-        }
-    }
-
-    /// A peer says where it is.
-    pub(crate) fn on_greet(&mut self, from: DeviceId, greet: Greet) {
-        let Greet { chain, rooted } = greet;
-        if let Some(chain) = &chain
-            && (chain.holder() != from || !self.verify(chain, from))
-        {
-            return self.misbehaved(from, Code::FalseAddress);
-        }
-        let Some(link) = self.links.get_mut(from) else { return };
-        link.chain = chain;
-        link.rooted = rooted;
-        let role = link.role;
-        self.refresh_address(from);
-        match role {
-            Role::Parent => self.parent_greeted(from),
-            Role::Child => self.child_greeted(from),
-            Role::Host => self.host_greeted(from),
-            _ => {}
-        }
-        self.compare_places(from);
-        self.seek_greeted();
-    }
-
-    /// Our parent is where our chain says, or it is our parent no longer.
-    fn parent_greeted(&mut self, from: DeviceId) {
-        let Some(link) = self.links.get(from) else { return };
-        let rooted = link.rooted;
-        let above = self.address().and_then(Address::parent);
-        if link.address.is_some() && link.address == above {
-            self.set_rooted(rooted);
-        } else {
-            self.set_role(from, Role::Passing);
-            self.orphaned();
-        }
-    }
-
-    /// A child that took another place is our child no longer.
-    fn child_greeted(&mut self, from: DeviceId) {
-        let Some(child) = self.tree.child(from).copied() else { return };
-        let address = self.links.get(from).and_then(|link| link.address.as_ref());
-        let is_there = address.is_some_and(|at| {
-            at.index() == Some(child.index) && at.parent().as_ref() == self.address()
-        });
-        if !is_there {
-            self.drop_child(&child);
-            self.tell_kin();
-        }
-    }
-
-    /// A peer showed its place: another tree may be better, another holder of ours newer.
-    fn compare_places(&mut self, from: DeviceId) {
-        let Some(link) = self.links.get(from) else { return };
-        let (Some(theirs), Some(ours)) = (link.chain.clone(), &self.tree.chain) else { return };
-        if theirs.tree() != ours.tree() {
-            return self.compare_trees(from, theirs.tree());
-        }
-        self.compare_roots(from, &theirs);
-        let Some(ours) = &self.tree.chain else { return };
-        let Some(link) = self.links.get(from) else { return };
-        if theirs.address() == ours.address() && theirs.holder() != ours.holder() {
-            if theirs.term() > ours.term() {
-                let contact = link.contact.clone();
-                self.step_down(&theirs, &contact);
-            } else {
-                self.greet(from);
-                self.send(from, Message::Refused(Refusal::WrongPeer));
-            }
-        } else {
-            self.successor_greeted(from, &theirs);
-        }
     }
 
     /// Another peer holds our address in a higher term: our children are told, and we go.
@@ -314,156 +229,23 @@ impl Overlay {
         let Some(child) = self.tree.child(from).copied() else { return };
         let heir = self.links.get(from).and_then(|link| link.below.as_ref()?.heir.clone());
         self.drop_child(&child);
+        if let Some(link) = self.links.get_mut(from) {
+            // It may never have been where we certified it.
+            (link.chain, link.address) = (None, None);
+        }
         if heir.is_some() {
             self.open_vacancy(child.index, heir);
         }
         self.tell_kin();
     }
 
-    /// A beat along a tree edge, or a keepalive.
-    pub(crate) fn on_beat(&mut self, from: DeviceId, beat: Beat) {
-        let Some(link) = self.links.get_mut(from) else { return };
-        (link.room, link.rooted) = (beat.room, beat.rooted);
-        match link.role {
-            Role::Parent => self.set_rooted(beat.rooted),
-            // It may take us for its parent or child, and is not ours.
-            Role::Passing => self.send(from, Message::Refused(Refusal::NoPlace)),
-            _ => {}
-        }
-    }
-
-    pub(crate) fn on_beat_due(&mut self) {
-        if self.tree.chain.is_none() {
-            return;
-        }
-        let beat = self.beat();
-        let (now, silent) = (self.now, self.config.silent_after);
-        let mut silenced = Vec::new();
-        for link in self.links.iter() {
-            if matches!(link.role, Role::Parent | Role::Child) {
-                self.out.push_back((link.device(), Message::Beat(beat)));
-                if now.since(link.heard) > silent {
-                    silenced.push(link.device());
-                }
-            }
-        }
-        for device in silenced {
-            self.probe(device);
-        }
-        self.watch_majority();
-        let next = self.jittered(self.config.beat_every);
-        self.timers.set(Timer::Beat, next);
-    }
-
-    pub(crate) fn beat(&self) -> Beat {
-        Beat { room: self.room(), rooted: self.tree.rooted }
-    }
-
-    /// Our way to a living root changed; all neighbours hear it at once, for what is below us hangs
-    /// on it, and the others may be sending seekers to us.
-    pub(crate) fn set_rooted(&mut self, rooted: bool) {
-        if self.tree.rooted == rooted {
-            return;
-        }
-        self.tree.rooted = rooted;
-        self.tree.unrooted_since = (!rooted).then_some(self.now);
-        let beat = self.beat();
-        for link in self.links.iter().filter(|link| link.role != Role::Parent) {
-            self.out.push_back((link.device(), Message::Beat(beat)));
-        }
-    }
-
-    /// Asks a silent peer for a sign of life.
-    pub(crate) fn probe(&mut self, device: DeviceId) {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(device) else { return };
-        if link.probed.is_none() {
-            link.probed = Some(now);
-            self.send(device, Message::Probe);
-            self.timers.set_earlier(Timer::Probes, now + self.config.probe_timeout);
-        }
-    }
-
-    pub(crate) fn on_probes_due(&mut self) {
-        let (now, limit) = (self.now, self.config.probe_timeout);
-        let late = |link: &crate::links::Link| link.probed.is_some_and(|at| at + limit <= now);
-        for device in self.links.devices(late) {
-            self.hang_up(device, Code::Silent);
-        }
-        if let Some(first) = self.links.iter().filter_map(|link| link.probed).min() {
-            self.timers.set(Timer::Probes, first + limit);
-        }
-    }
-
-    /// Whether our place is below one of `device`'s: it cannot be our child.
-    pub(crate) fn is_below(&self, device: DeviceId) -> bool {
-        self.tree.chain.as_ref().is_some_and(|chain| chain.passes(device))
-    }
-
-    /// Whether a chain counts: its signatures, and what it says of a root that we know.
-    pub(crate) fn verify(&self, chain: &Chain, from: DeviceId) -> bool {
-        let known = [
-            self.tree.chain.as_ref(),
-            self.tree.chain.as_ref().and_then(Chain::above),
-            self.links.get(from).and_then(|link| link.chain.as_ref()),
-        ];
-        chain.verify(self.config.degree, &*self.certifier, &known)
-    }
-
-    /// Whether a chain's root is the one that we know, an older one, or the next one after it.
-    pub(crate) fn trusts_root(&self, chain: &Chain) -> bool {
-        let Some(ours) = self.tree.chain.as_ref().map(Chain::root_cert) else { return true };
-        let theirs = chain.root_cert();
-        if theirs.term <= ours.term {
-            return theirs.term < ours.term || theirs.holder == ours.holder;
-        }
-        match &theirs.succession {
-            Succession::Founded => false,
-            Succession::Elected { will, .. } => will.terms.root == ours.holder,
-            Succession::Abdicated { root, .. } => *root == ours.holder,
-        }
-    }
-
-    /// A link's address counts for routing when its place is in our tree.
-    fn refresh_address(&mut self, device: DeviceId) {
-        let ours = self.tree.chain.as_ref().map(Chain::tree);
-        let trusted = match self.links.get(device).and_then(|link| link.chain.as_ref()) {
-            Some(chain) => Some(chain.tree()) == ours && self.trusts_root(chain),
-            None => false,
-        };
-        if let Some(link) = self.links.get_mut(device) {
-            let address = link.chain.as_ref().map(|chain| chain.address().clone());
-            link.address = address.filter(|_| trusted);
-        }
-    }
-
-    fn refresh_addresses(&mut self) {
-        for device in self.links.devices(|_| true) {
-            self.refresh_address(device);
-        }
-    }
-
-    fn recertify_children(&mut self) {
-        for Child { index, device, term } in self.tree.children.clone() {
-            self.certify_child(index, term, device);
-        }
-    }
-
-    fn certify_child(&mut self, index: u8, term: Term, device: DeviceId) {
-        let degree = self.config.degree;
-        let Some(chain) = &self.tree.chain else { return };
-        if let Some(chain) = chain.certify(index, term, device, degree, &*self.certifier) {
-            if let Some(link) = self.links.get_mut(device) {
-                link.address = Some(chain.address().clone());
-                link.chain = Some(chain.clone());
-            }
-            self.send(device, Message::Joined(chain));
-        }
-    }
-
     fn set_parent(&mut self, parent: Option<DeviceId>) {
         if let Some(old) = self.tree.parent.filter(|old| Some(*old) != parent) {
             self.set_role(old, Role::Passing);
+        }
+        if let Some(child) = parent.and_then(|parent| self.tree.child(parent)).copied() {
+            // It took a place above us, and nobody had told us that it had left the one below.
+            self.drop_child(&child);
         }
         if self.tree.parent != parent {
             self.tree.told_below = None;
@@ -493,12 +275,7 @@ impl Overlay {
         }
         if new_tree {
             self.republish();
-        }
-    }
-
-    fn greet_all(&mut self) {
-        for device in self.links.devices(|_| true) {
-            self.greet(device);
+            self.gather_strays();
         }
     }
 }

@@ -11,6 +11,7 @@ impl Overlay {
         self.timers.set(Timer::Sweep, next);
         self.sweep_store();
         self.release_unused();
+        self.forgive_firsts();
         self.promote();
         let hosts = self.links.count(Role::Host);
         if self.tree.chain.is_none() && self.seek.is_none() && hosts < self.config.hosts {
@@ -32,7 +33,7 @@ impl Overlay {
         self.timers.set_earlier(Timer::Explore, self.now);
     }
 
-    /// Goes in order: what we hold has copies at our parent already, and our place has an heir.
+    /// Goes in order: our parent binds what we did, and our place has an heir.
     pub(crate) fn leave(&mut self) {
         self.running = false;
         self.seek = None;
@@ -40,7 +41,7 @@ impl Overlay {
             self.hand_over(parent);
             self.send(parent, Message::Leaving);
         } else if self.tree.is_root() {
-            self.abdicate();
+            self.yield_root();
         }
         for child in self.tree.children.clone() {
             self.send(child.device, Message::Leaving);

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use cloak_overlay::Degree;
-use cloak_sim::{Lifetimes, Log, Options, Scenario, Share};
+use cloak_sim::swarm::Company;
+use cloak_sim::{Lifetimes, Log, Options, Run, Scenario, Share};
 
 /// Runs the overlay's own state machine in a simulated network.
 #[derive(Debug, Clone, Parser)]
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Most peers live shortly, some for long.
     #[arg(long)]
     heavy_tailed: bool,
+    /// In a swarm some peers lie, and mishaps may all be of one kind.
+    #[arg(long)]
+    hostile: bool,
     /// Share of peers that die at once.
     #[arg(long, default_value = "0.1")]
     fail: Share,
@@ -53,6 +57,13 @@ pub(crate) struct Args {
     /// Names that are published; as many as peers without this.
     #[arg(long)]
     names: Option<usize>,
+    /// A file to which `table` appends each run that ends; what is there already is not run again.
+    #[arg(long)]
+    pub(crate) results: Option<PathBuf>,
+    /// Rows that `table` runs, with commas between them: routes, routes-closed, lookups, load,
+    /// fail-10, fail-30, root, churn, adversaries, partition, idle, growth; all without this.
+    #[arg(long, value_delimiter = ',', value_parser = row)]
+    pub(crate) only: Vec<String>,
     /// Size up to which `table` measures growth; it does not without this.
     #[arg(long)]
     pub(crate) growth: Option<usize>,
@@ -84,6 +95,11 @@ pub(crate) enum What {
 }
 
 impl Args {
+    /// Among whom a swarm lives.
+    pub(crate) fn company(&self) -> Company {
+        if self.hostile { Company::Hostile } else { Company::Honest }
+    }
+
     /// What the scenario is run with.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options::new(self.seed, self.peers);
@@ -120,6 +136,13 @@ fn what(name: &str) -> Result<What, String> {
             found.ok_or_else(|| format!("no scenario `{name}`"))
         }
     }
+}
+
+/// The name of one of the table's runs.
+fn row(name: &str) -> Result<String, String> {
+    let runs = Run::all(0, 1, Some(1));
+    let known = runs.iter().any(|run| run.name == name);
+    if known { Ok(name.to_owned()) } else { Err(format!("the table has no `{name}`")) }
 }
 
 fn degree(text: &str) -> Result<Degree, String> {

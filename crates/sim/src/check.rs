@@ -15,7 +15,7 @@ use cloak_overlay::{Address, Key, Role};
 use crate::peer::PeerId;
 use crate::view::Views;
 
-pub use addresses::addresses;
+pub use addresses::{addresses, given_twice};
 pub use bindings::{lost, unbound};
 pub use bounds::bounds;
 pub use loops::loops;

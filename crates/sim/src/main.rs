@@ -3,6 +3,7 @@
 
 mod args;
 mod output;
+mod results;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use cloak_sim::{Journal, Run, Scenario, Table, swarm};
 
 use crate::args::{Args, What};
 use crate::output::{Problem, show};
+use crate::results::Results;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -46,17 +48,27 @@ fn one(scenario: Scenario, args: &Args) -> Result<bool, Problem> {
 
 /// All figures that were promised, each the worst of several seeds.
 fn table(args: &Args) -> Result<bool, Problem> {
-    let mut table = Table::default();
+    let mut results = Results::open(args.results.as_deref())?;
     let mut series = Vec::new();
     for seed in args.seed..args.seed + args.seeds {
-        for Run { label, scenario, options } in Run::all(seed, args.peers, args.growth) {
-            eprintln!("seed {seed}: {label}{}", scenario.name());
+        for Run { name, scenario, options, .. } in Run::all(seed, args.peers, args.growth) {
+            let wanted = args.only.is_empty() || args.only.iter().any(|only| only == name);
+            if !wanted || results.has(name, args.peers, seed) {
+                continue;
+            }
+            eprintln!("seed {seed}: {name}");
             let report = scenario.run(&options);
             eprintln!("{report}");
-            table.add(label, &report);
+            results.add(name, args.peers, &report)?;
             if seed == args.seed {
                 series.extend(report.series);
             }
+        }
+    }
+    let mut table = Table::default();
+    for Run { name, label, .. } in Run::all(args.seed, args.peers, args.growth) {
+        for one in results.of(name, args.peers) {
+            table.add(label, &one.measures, one.faults);
         }
     }
     if let Some(directory) = &args.plots {
@@ -70,10 +82,11 @@ fn table(args: &Args) -> Result<bool, Problem> {
 /// Random realms with random mishaps.
 fn swarm_of(args: &Args) -> Result<bool, Problem> {
     let mut all_good = true;
+    let company = args.company();
     for seed in args.seed..args.seed + args.seeds {
-        println!("seed {seed}: {}", swarm::Parameters::draw(seed));
+        println!("seed {seed}: {}", swarm::Parameters::draw(seed, company));
         let journal = if args.log.is_some() { Journal::keep() } else { Journal::hash_only() };
-        let outcome = swarm::run(seed, journal);
+        let outcome = swarm::run(seed, company, journal);
         println!("  {outcome}");
         all_good &= outcome.is_good();
         if let Some(file) = &args.log {
@@ -91,7 +104,7 @@ fn replay(args: &Args) -> Result<bool, Problem> {
     eprintln!("seed {}", again.seed);
     let found = match again.what {
         What::Scenario(scenario) => scenario.run(&again.options()).log,
-        What::Swarm => swarm::run(again.seed, Journal::keep()).log,
+        What::Swarm => swarm::run(again.seed, again.company(), Journal::keep()).log,
         What::Table | What::Replay => return Err(Problem::NotARun),
     };
     let mut journal = Journal::compare(lines);

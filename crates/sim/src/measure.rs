@@ -66,6 +66,11 @@ impl Measure {
 }
 
 impl Target {
+    /// The target of these [`parts`](Self::parts).
+    pub fn of_parts(sign: &str, value: f64) -> Option<Self> {
+        [Self::AtMost(value), Self::AtLeast(value)].into_iter().find(|one| one.parts().0 == sign)
+    }
+
     /// Whether a value meets it. What is not a number meets nothing.
     pub fn is_met(self, value: f64) -> bool {
         match self {
@@ -153,6 +158,17 @@ impl Target {
 }
 
 impl Unit {
+    /// All of them.
+    const ALL: [Self; 7] = [
+        Self::Number,
+        Self::Hops,
+        Self::Part,
+        Self::Seconds,
+        Self::Milliseconds,
+        Self::BytesPerSecond,
+        Self::Times,
+    ];
+
     /// A value as people read it.
     pub fn show(self, value: f64) -> String {
         if value.is_nan() {
@@ -167,6 +183,11 @@ impl Unit {
             Self::BytesPerSecond => format!("{value:.1} B/s"),
             Self::Times => format!("{value:.2}x"),
         }
+    }
+
+    /// The unit of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.name() == name)
     }
 
     /// The unit's name in machine-readable output.

@@ -52,6 +52,10 @@ impl RecordVerifier for Verifier {
     fn verify(&self, key: &Key, record: &Record, now: UnixTime) -> bool {
         is_genuine(key, record) && now < record.expires
     }
+
+    fn is_forged(&self, key: &Key, record: &Record) -> bool {
+        !is_genuine(key, record)
+    }
 }
 
 fn tag(key: &Key, epoch: Epoch, expires: UnixTime) -> u64 {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use cloak_sim::{BadLine, Line, Report, Series, plot};
+use cloak_sim::{BadLine, Line, Measure, Report, Series, plot};
 use serde_json::json;
 
 /// What keeps a run from being shown.
@@ -26,6 +26,12 @@ pub(crate) enum Problem {
     /// A log that does not begin with the arguments of its run.
     #[error("the log does not begin with the arguments of a single run")]
     NotARun,
+    /// A line of a file of results that is none.
+    #[error("line {number} of the results is none")]
+    NotAResult {
+        /// Which.
+        number: usize,
+    },
     /// A line of a log that is none.
     #[error("line {number} of the log: {source}")]
     Line {
@@ -46,17 +52,20 @@ pub(crate) fn show(report: &Report, as_json: bool) {
     }
 }
 
+/// A figure; one that could not be taken has no value.
+pub(crate) fn measure_json(measure: &Measure) -> serde_json::Value {
+    let target = measure.target.map(cloak_sim::Target::parts);
+    json!({
+        "name": measure.name,
+        "value": measure.value,
+        "unit": measure.unit.name(),
+        "target": target.map(|(sign, value)| json!({ "sign": sign, "value": value })),
+        "met": measure.is_met(),
+    })
+}
+
 fn to_json(report: &Report) -> serde_json::Value {
-    let measures = report.measures.iter().map(|measure| {
-        let target = measure.target.map(cloak_sim::Target::parts);
-        json!({
-            "name": measure.name,
-            "value": measure.value,
-            "unit": measure.unit.name(),
-            "target": target.map(|(sign, value)| json!({ "sign": sign, "value": value })),
-            "met": measure.is_met(),
-        })
-    });
+    let measures = report.measures.iter().map(measure_json);
     json!({
         "scenario": report.scenario,
         "seed": report.seed,

@@ -83,8 +83,9 @@ impl Certifier for Real {
         proof.is_ok_and(valid)
     }
 
-    fn rank_proof(&self) -> Vec<u8> {
-        authority().sign(RANK_DOMAIN, &rank_bytes(&self.key.device_id(), self.rank)).to_vec()
+    fn rank(&self) -> (Rank, Vec<u8>) {
+        let bytes = rank_bytes(&self.key.device_id(), self.rank);
+        certified(self.rank, || Signature(authority().sign(RANK_DOMAIN, &bytes)))
     }
 }
 
@@ -112,14 +113,19 @@ impl Certifier for Tags {
         tag(device, RANK_DOMAIN, &rank.0.to_be_bytes()).0[..] == *proof
     }
 
-    fn rank_proof(&self) -> Vec<u8> {
-        tag(&self.device, RANK_DOMAIN, &self.rank.0.to_be_bytes()).0.to_vec()
+    fn rank(&self) -> (Rank, Vec<u8>) {
+        certified(self.rank, || tag(&self.device, RANK_DOMAIN, &self.rank.0.to_be_bytes()))
     }
 }
 
 /// The realm's authority, the same in all simulations.
 fn authority() -> SecretKey {
     SecretKey::from_seed([0x5a; 32])
+}
+
+/// A rank with its certificate; no rank has none.
+fn certified(rank: Rank, sign: impl FnOnce() -> Signature) -> (Rank, Vec<u8>) {
+    (rank, if rank == Rank::NONE { Vec::new() } else { sign().0.to_vec() })
 }
 
 fn rank_bytes(device: &DeviceId, rank: Rank) -> Vec<u8> {
@@ -151,7 +157,8 @@ mod tests {
             assert!(!counts(&b, Domain::Vote, b"yes"), "{kind:?}");
             assert!(!counts(&a, Domain::Will, b"yes"), "{kind:?}");
             assert!(!counts(&a, Domain::Vote, b"no"), "{kind:?}");
-            let proof = a.certifier.rank_proof();
+            let (rank, proof) = a.certifier.rank();
+            assert_eq!((rank, b.certifier.rank()), (Rank(1), (Rank::NONE, Vec::new())), "{kind:?}");
             assert!(b.certifier.verify_rank(&a.device, Rank(1), &proof), "{kind:?}");
             assert!(!b.certifier.verify_rank(&a.device, Rank(0), &proof), "{kind:?}");
             assert!(!b.certifier.verify_rank(&b.device, Rank(1), &proof), "{kind:?}");

@@ -1,7 +1,7 @@
 //! The table of all promised figures, each the worst of several seeds.
 
 use crate::measure::{Measure, Unit};
-use crate::scenario::{Options, Report, Scenario};
+use crate::scenario::{Options, Scenario};
 use crate::setup::Share;
 
 /// Figures of several seeds.
@@ -21,6 +21,8 @@ struct Row {
 /// One run that the table needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
+    /// Names it; no two of a table have one name.
+    pub name: &'static str,
     /// Put before its figures' names.
     pub label: &'static str,
     /// What.
@@ -29,6 +31,8 @@ pub struct Run {
     pub options: Options,
 }
 
+/// Routes in a realm most of whose peers cannot be dialled.
+const CLOSED: &str = "routes-closed";
 /// Names that the load is measured with.
 const LOAD_NAMES: usize = 100_000;
 
@@ -36,36 +40,39 @@ impl Run {
     /// What the table needs of one seed. `growth` is the size up to which growth is measured.
     pub fn all(seed: u64, peers: usize, growth: Option<usize>) -> Vec<Self> {
         let options = Options::new(seed, peers);
-        let run =
-            |label, scenario, options: &Options| Self { label, scenario, options: options.clone() };
+        let run = |name, scenario, options: &Options| {
+            let label = if name == CLOSED { "70 % unreachable: " } else { "" };
+            Self { name, label, scenario, options: options.clone() }
+        };
         let mut closed = options.clone();
         closed.setup.unreachable = Share::percent(70);
         let mut load = options.clone();
         load.names = LOAD_NAMES;
         let fail = |share| Options { fail: Share::percent(share), ..options.clone() };
         let mut runs = vec![
-            run("", Scenario::Routes, &options),
-            run("70 % unreachable: ", Scenario::Routes, &closed),
-            run("", Scenario::Lookups, &options),
-            run("", Scenario::Load, &load),
-            run("", Scenario::Fail, &fail(10)),
-            run("", Scenario::Fail, &fail(30)),
-            run("", Scenario::Root, &options),
-            run("", Scenario::Churn, &options),
-            run("", Scenario::Adversaries, &options),
-            run("", Scenario::Partition, &options),
-            run("", Scenario::Idle, &options),
+            run("routes", Scenario::Routes, &options),
+            run(CLOSED, Scenario::Routes, &closed),
+            run("lookups", Scenario::Lookups, &options),
+            run("load", Scenario::Load, &load),
+            run("fail-10", Scenario::Fail, &fail(10)),
+            run("fail-30", Scenario::Fail, &fail(30)),
+            run("root", Scenario::Root, &options),
+            run("churn", Scenario::Churn, &options),
+            run("adversaries", Scenario::Adversaries, &options),
+            run("partition", Scenario::Partition, &options),
+            run("idle", Scenario::Idle, &options),
         ];
-        runs.extend(growth.map(|peers| run("", Scenario::Growth, &options.with_peers(peers))));
+        let grow = |peers| run("growth", Scenario::Growth, &options.with_peers(peers));
+        runs.extend(growth.map(grow));
         runs
     }
 }
 
 impl Table {
     /// Adds the figures of a run that have a target.
-    pub fn add(&mut self, label: &str, report: &Report) {
-        self.faults += report.faults.len();
-        for measure in report.measures.iter().filter(|measure| measure.target.is_some()) {
+    pub fn add(&mut self, label: &str, measures: &[Measure], faults: usize) {
+        self.faults += faults;
+        for measure in measures.iter().filter(|measure| measure.target.is_some()) {
             self.add_measure(format!("{label}{}", measure.name), measure);
         }
     }
@@ -119,15 +126,22 @@ mod tests {
     use super::*;
     use crate::measure::Target;
 
-    fn report(value: f64) -> Report {
+    fn measures(value: f64) -> [Measure; 2] {
         let measure = Measure::new("routes", value, Unit::Hops).with_target(Target::AtMost(6.0));
-        Report { measures: vec![measure, Measure::new("y", 1.0, Unit::Hops)], ..Report::default() }
+        [measure, Measure::new("y", 1.0, Unit::Hops)]
+    }
+
+    #[test]
+    fn no_two_runs_have_one_name() {
+        let runs = Run::all(1, 100, Some(300));
+        let names: std::collections::BTreeSet<_> = runs.iter().map(|run| run.name).collect();
+        assert_eq!(names.len(), runs.len());
     }
 
     #[test]
     fn the_worst_seed_counts() {
         let mut table = Table::default();
-        [5.0, 7.0, 6.0].into_iter().for_each(|value| table.add("a: ", &report(value)));
+        [5.0, 7.0, 6.0].into_iter().for_each(|value| table.add("a: ", &measures(value), 0));
         assert!(!table.is_met());
         let row = "| a: routes | <= 6.00 hops | 7.00 hops | 5.00, 7.00, 6.00 | **missed** |\n";
         assert!(table.to_markdown().ends_with(row), "{}", table.to_markdown());

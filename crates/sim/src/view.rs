@@ -1,10 +1,11 @@
 //! What is seen of all live peers at one moment, from outside; what checkers work on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloak_base::DeviceId;
 use cloak_overlay::{Address, Place, Role, Snapshot};
 
+use crate::malice::Malice;
 use crate::peer::PeerId;
 use crate::realm::Realm;
 
@@ -17,8 +18,8 @@ pub struct View {
     pub device: DeviceId,
     /// Whether others can dial it.
     pub reachable: bool,
-    /// Whether it says what the state machine says.
-    pub honest: bool,
+    /// How it lies.
+    pub malice: Malice,
     /// What it shows.
     pub snapshot: Snapshot,
 }
@@ -56,11 +57,35 @@ impl Views {
                 peer,
                 device: realm.world.device(peer),
                 reachable: one.nature().reachable,
-                honest: one.nature().malice.is_honest(),
+                malice: one.nature().malice,
                 snapshot: realm.world.snapshot(peer)?,
             })
         };
         Self::new(realm.awake().filter_map(view).collect())
+    }
+
+    /// Those that do not lie.
+    pub fn honest(self) -> Self {
+        Self::new(self.all.into_iter().filter(|view| view.malice.is_honest()).collect())
+    }
+
+    /// Without those that lie about their address, and were dropped for it. A root among them has no
+    /// other address to claim.
+    pub fn accepted(self) -> Self {
+        let parents: BTreeSet<_> = self.all.iter().filter_map(|one| one.snapshot.parent).collect();
+        let accepted =
+            |view: &View| view.malice != Malice::FalseAddress || parents.contains(&view.device);
+        Self::new(self.all.into_iter().filter(accepted).collect())
+    }
+
+    /// Whether a peer is among them and does not lie.
+    pub fn is_honest(&self, peer: PeerId) -> bool {
+        self.all.iter().any(|view| view.peer == peer && view.malice.is_honest())
+    }
+
+    /// Whether a peer with this address is among them and does not lie.
+    pub fn has_honest(&self, address: &Address) -> bool {
+        self.all.iter().any(|view| view.address() == Some(address) && view.malice.is_honest())
     }
 
     /// Where a device is in the list.

@@ -248,7 +248,7 @@ impl World {
         let locator = std::net::Ipv6Addr::from(0xfd00 << 112 | u128::from(number));
         let contact = Contact::new(keys.device, &[(locator, 7140).into()]);
         let entity = cloak_base::EntityId::from_bytes(*keys.device.as_bytes());
-        let standing = like.unwrap_or(Standing { entity, positions: 4, rank });
+        let standing = like.unwrap_or(Standing { entity, positions: 4 });
         let at = self.geography.place(&mut self.rng);
         let rng = self.rng.split();
         self.peers.push(Peer::new(keys, contact, standing, nature, at, rng));

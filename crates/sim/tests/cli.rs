@@ -67,3 +67,34 @@ fn wrong_usage_is_told() {
         assert_eq!(sim(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }
+
+/// A table of hours is resumed: what is in the file is not run again.
+#[test]
+fn a_table_goes_on_where_it_was_left() {
+    let path = file("results");
+    let _ = std::fs::remove_file(&path);
+    let table = |seeds: &str, only: &str| {
+        let rest = ["--seeds", seeds, "--only", only, "--results", &path];
+        sim(&[&["table", "--peers", "30"], &rest[..]].concat())
+    };
+    let ran = |output: &Output| text(&output.stderr).matches("virtual seconds").count();
+    assert_eq!(ran(&table("1", "routes,idle")), 2);
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(first.lines().count(), 2);
+    let output = table("2", "routes");
+    assert_eq!(ran(&output), 1);
+    let second = std::fs::read_to_string(&path).unwrap();
+    assert!(second.starts_with(&first) && second.lines().count() == 3);
+    // What is in the file is in the table, whether it was wanted this time or not.
+    let shown = text(&output.stdout);
+    let row = |name: &str| shown.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    let hops = row("| route, mean |").unwrap();
+    assert_eq!(hops.split('|').nth(4).unwrap().split(',').count(), 2, "{hops}");
+    assert!(row("| idle traffic per peer, mean |").is_some(), "{shown}");
+    let again = table("2", "routes");
+    assert_eq!((ran(&again), text(&again.stdout)), (0, shown));
+
+    std::fs::write(&path, second + "{\"run\":").unwrap();
+    assert_eq!(table("2", "routes").status.code(), Some(2));
+    assert_eq!(table("2", "nonsense").status.code(), Some(2));
+}

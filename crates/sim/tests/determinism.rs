@@ -1,6 +1,7 @@
 //! Same seed, same run: event for event.
 
-use cloak_sim::{Journal, Log, Options, Scenario, Share, swarm};
+use cloak_sim::swarm::{self, Company};
+use cloak_sim::{Journal, Log, Options, Scenario, Share};
 
 #[test]
 fn the_same_seed_gives_the_same_log() {
@@ -22,7 +23,7 @@ fn the_same_seed_gives_the_same_log() {
 
 #[test]
 fn a_swarm_run_replays() {
-    let first = swarm::run(11, Journal::keep());
-    let again = swarm::run(11, Journal::compare(first.log));
+    let first = swarm::run(11, Company::Hostile, Journal::keep());
+    let again = swarm::run(11, Company::Hostile, Journal::compare(first.log));
     assert_eq!(first.hash, again.hash);
 }

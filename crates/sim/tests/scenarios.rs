@@ -1,6 +1,6 @@
 //! Every scenario at a small size: that it runs to its end, and what must hold even of few peers.
 
-use cloak_sim::{Options, Report, Scenario, Share};
+use cloak_sim::{Options, Report, Scenario, Share, Signatures};
 
 fn run(scenario: Scenario, peers: usize) -> Report {
     let report = scenario.run(&Options::new(3, peers));
@@ -58,4 +58,30 @@ fn islands_yield_to_the_realm() {
 fn liars_can_deny_but_not_forge() {
     let report = run(Scenario::Adversaries, 100);
     assert_eq!(report.value("10 % liars, forged answers"), Some(0.0), "{report}");
+}
+
+/// One ping of four thousand met a peer that had lost an acknowledgement, and was told that nobody
+/// was there.
+#[test]
+fn a_lost_acknowledgement_loses_no_ping() {
+    let report = Scenario::Routes.run(&Options::new(2, 1000));
+    assert_eq!(report.value("route, success"), Some(1.0), "{report}");
+}
+
+/// One entity makes 64 devices, up to two fifths of all peers. They get about as many places as its
+/// membership allows, and do not surround a name.
+#[test]
+fn eclipse_of_one_name() {
+    for (seed, peers) in [(1, 100), (3, 100), (3, 300)] {
+        let mut options = Options::new(seed, peers);
+        options.setup.signatures = Signatures::Tags;
+        options.names = 50;
+        let report = Scenario::Adversaries.run(&options);
+        let points = report.value("points of one name that it binds, most of 200 names");
+        assert!(points.is_some_and(|points| points <= 2.0), "{report}");
+        let places = report.value("places of one entity with 64 devices");
+        assert!(places.is_some_and(|places| places >= 4.0), "{report}");
+        let level = report.value("most of these at one level");
+        assert!(level.is_some_and(|level| level <= 4.0), "{report}");
+    }
 }

@@ -1,14 +1,15 @@
 //! Small random realms with random mishaps. A seed that fails here fails alone with
 //! `cloak-sim swarm --seed N --seeds 1`.
 
-use cloak_sim::{Journal, swarm};
+use cloak_sim::Journal;
+use cloak_sim::swarm::{self, Company};
 
 /// Seeds of each of the tests, which run side by side.
 const SEEDS: u64 = 50;
 
 fn run(first: u64) {
     for seed in first..first + SEEDS {
-        let outcome = swarm::run(seed, Journal::hash_only());
+        let outcome = swarm::run(seed, Company::Honest, Journal::hash_only());
         assert!(outcome.is_good(), "seed {seed}: {}\n{outcome}", outcome.parameters);
     }
 }

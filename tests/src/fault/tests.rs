@@ -223,6 +223,7 @@ fn dials_in_flight_are_counted() {
     for _ in 0..5 {
         let one = dial(&proxy);
         wait_until("it is in flight", SOON, || proxy.stats().in_flight > 0);
+        wait_until("the peak is known", SOON, || proxy.stats().in_flight_peak > 0);
         drop(one);
     }
     wait_until("given up", SOON, || proxy.stats().in_flight == 0);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
+use socket2::SockRef;
+
 use crate::pattern::{Pattern, Sha256};
 
 /// Bytes that a handler reads or writes at once.
@@ -20,6 +22,8 @@ const FIRST_BYTES_MAX: usize = 64;
 pub struct TcpOrigin {
     address: SocketAddr,
     seen: Arc<Seen>,
+    /// Its other handle is the accepting thread's.
+    listener: TcpListener,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -149,20 +153,18 @@ impl TcpOrigin {
         F: Fn(&mut Served<'_>) -> std::io::Result<()> + Send + Sync + 'static,
     {
         let address = listener.local_addr().expect("a bound listener has an address");
+        let ours = listener.try_clone().expect("a listener can be shared");
         let seen = Arc::new(Seen::default());
         let (accepting, handler) = (Arc::clone(&seen), Arc::new(handler));
         let thread = std::thread::spawn(move || {
             while let Ok((stream, peer)) = listener.accept() {
-                if accepting.stop.load(Ordering::SeqCst) {
-                    return;
-                }
                 let (seen, handler) = (Arc::clone(&accepting), Arc::clone(&handler));
                 seen.begin(&stream, peer);
                 let run = move || seen.run(stream, handler.as_ref());
                 Builder::new().stack_size(STACK).spawn(run).expect("a thread can be started");
             }
         });
-        Self { address, seen, thread: Some(thread) }
+        Self { address, seen, listener: ours, thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -242,9 +244,9 @@ impl Seen {
 impl Drop for TcpOrigin {
     fn drop(&mut self) {
         self.seen.stop.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread, which then sees that it is to end.
-        let woken = TcpStream::connect(self.address).is_ok();
-        if let (true, Some(thread)) = (woken, self.thread.take()) {
+        // Ends the accepting thread, in whatever namespace it listens.
+        let ended = SockRef::from(&self.listener).shutdown(Shutdown::Both).is_ok();
+        if let (true, Some(thread)) = (ended, self.thread.take()) {
             let _ = thread.join();
         }
         let mut streams = self.seen.streams.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use cloak_gateway::control::message::{GatewayStatus, Invitation, Reloaded};
-use cloak_node::SessionView;
+use cloak_node::{PingView, PlaceView, SessionView};
 
 use super::quantity::{bytes, milliseconds, or_dash};
 use super::tables::state;
@@ -14,6 +14,8 @@ pub(crate) fn status(status: &GatewayStatus) -> String {
     let mut out = lines(&[
         ("name", node.name.clone()),
         ("overlay", node.overlay.clone()),
+        ("virtual address", place(&node.place)),
+        ("bindings", format!("{} held, {} copies", node.place.bindings, node.place.copies)),
         ("peers", format!("{} linked, {} known", node.peers_linked, node.peers_known)),
         ("sessions", format!("{} live, {} suspended", node.sessions_live, node.sessions_suspended)),
         ("relaying", format!("{} circuits", node.circuits)),
@@ -39,6 +41,31 @@ pub(crate) fn status(status: &GatewayStatus) -> String {
         out.push_str(&line("WARNING", warning));
     }
     out
+}
+
+/// Where we are in the overlay, in words.
+fn place(place: &PlaceView) -> String {
+    match (place.kind.as_str(), &place.address) {
+        ("inner", Some(address)) => {
+            format!("{address}, {} children, {} guests", place.children, place.guests)
+        }
+        ("attached", _) => format!("attached to {} hosts", place.hosts.len()),
+        (kind, _) => kind.to_owned(),
+    }
+}
+
+/// `cloak ping`
+pub(crate) fn ping(ping: &PingView) -> String {
+    let round_trip = |trip: Option<u64>| trip.map_or_else(|| "no answer".to_owned(), milliseconds);
+    let overlay = match ping.hops {
+        Some(hops) => format!("{} over {hops} hops", round_trip(ping.overlay_ms)),
+        None => round_trip(None),
+    };
+    lines(&[
+        ("device", ping.name.clone()),
+        ("overlay", overlay),
+        ("direct", round_trip(ping.direct_ms)),
+    ])
 }
 
 /// `cloak sessions show`

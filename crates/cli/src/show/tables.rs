@@ -1,7 +1,9 @@
 //! Lists: one row for each thing.
 
 use cloak_gateway::ServiceRow;
-use cloak_node::{MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView};
+use cloak_node::{
+    MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView, TraceView,
+};
 
 use super::quantity::{bytes, milliseconds, or_dash};
 use super::table::Table;
@@ -44,13 +46,23 @@ pub(crate) fn sessions(rows: &[SessionView]) -> String {
 
 /// `cloak peers`
 pub(crate) fn peers(rows: &[PeerView]) -> String {
-    let mut table =
-        Table::new(["PEER", "STATE", "SINCE", "ADDRESS", ">RTT", ">LANES", ">SESSIONS", "ERROR"]);
+    let mut table = Table::new([
+        "PEER",
+        "STATE",
+        "SINCE",
+        "ROLE",
+        "ADDRESS",
+        ">RTT",
+        ">LANES",
+        ">SESSIONS",
+        "ERROR",
+    ]);
     for row in rows {
         table.row([
             row.name.clone(),
             row.state.clone(),
             row.state_since.clone(),
+            or_dash(row.role.as_deref()),
             match row.link.as_deref() {
                 Some("relay") => "(relay)".to_owned(),
                 _ => or_dash(row.address.as_deref()),
@@ -109,11 +121,33 @@ pub(crate) fn steps(rows: &[ResolveStep]) -> String {
         let mark = if row.ok { "ok" } else { "FAIL" };
         let detail = match &row.code {
             Some(code) => format!("{} ({code})", row.detail),
-            None => row.detail.clone(),
+            None => format!("{}{}", row.detail, source(row)),
         };
         table.row([mark.to_owned(), row.step.clone(), detail]);
     }
     listed(rows, &table, "nothing was looked up")
+}
+
+/// Who had the record behind a step.
+fn source(step: &ResolveStep) -> String {
+    let Some(binder) = step.binder_name.as_ref().or(step.binder.as_ref()) else {
+        return String::new();
+    };
+    let age = step.age_ms.map_or_else(|| "-".to_owned(), milliseconds);
+    let cached = if step.cached { ", remembered" } else { "" };
+    let hops = step.hops.unwrap_or_default();
+    format!("; held by {binder}, {hops} hops away, confirmed {age} before{cached}")
+}
+
+/// `cloak trace`
+pub(crate) fn trace(trace: &TraceView) -> String {
+    let mut table = Table::new([">HOP", "DEVICE", "ADDRESS"]);
+    for (number, hop) in trace.hops.iter().enumerate() {
+        let device = hop.name.clone().unwrap_or_else(|| hop.device.clone());
+        table.row([number.to_string(), device, hop.address.clone()]);
+    }
+    let end = if trace.arrived { "arrived at" } else { "lost on the way to" };
+    format!("{table}{end} {}\n", trace.to)
 }
 
 /// The state as it is written in JSON.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use cloak_gateway::ServiceRow;
 use cloak_gateway::control::message::{GatewayStatus, Invitation, Reloaded};
 use cloak_node::{
-    LocatorView, MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView, Status,
+    HopView, LocatorView, MemberView, NameView, PeerView, PingView, PlaceView, ResolveStep,
+    SessionState, SessionView, Status, TraceView,
 };
 
 fn check(name: &str, shown: &str) {
@@ -66,6 +67,18 @@ fn status() -> GatewayStatus {
             entity: "e".repeat(64),
             realm: "f".repeat(64),
             overlay: "linked".to_owned(),
+            place: PlaceView {
+                kind: "inner".to_owned(),
+                address: Some("3.14".to_owned()),
+                tree: Some("dddddddddd@1795305600".to_owned()),
+                term: Some(1_795_305_600),
+                parent: Some("c".repeat(64)),
+                children: 2,
+                guests: 1,
+                bindings: 17,
+                copies: 40,
+                ..PlaceView::default()
+            },
             overlay_listen: vec!["[::]:7140".to_owned()],
             locators: vec![LocatorView {
                 address: "192.0.2.7:7140".to_owned(),
@@ -99,6 +112,8 @@ fn unreachable() -> PeerView {
         address: None,
         link: None,
         locators: vec!["192.0.2.9:7140".to_owned()],
+        role: Some("child".to_owned()),
+        virtual_address: Some("3.14.1".to_owned()),
         relays: Vec::new(),
         is_relay: false,
         rtt_ms: None,
@@ -146,21 +161,55 @@ fn revoked() -> MemberView {
     }
 }
 
-fn steps() -> [ResolveStep; 2] {
+fn steps() -> [ResolveStep; 3] {
     [
         ResolveStep {
             step: "name".to_owned(),
             ok: true,
-            detail: "bob.cloak is an entity".to_owned(),
-            code: None,
+            detail: "bob.cloak is a valid name".to_owned(),
+            ..ResolveStep::default()
+        },
+        ResolveStep {
+            step: "entity".to_owned(),
+            ok: true,
+            detail: "e".repeat(64),
+            binder: Some("c".repeat(64)),
+            binder_name: Some("desk.carol.cloak".to_owned()),
+            hops: Some(3),
+            age_ms: Some(42_000),
+            ..ResolveStep::default()
         },
         ResolveStep {
             step: "path".to_owned(),
             ok: false,
             detail: "no device answers; is one up?".to_owned(),
             code: Some("peer-unreachable".to_owned()),
+            ..ResolveStep::default()
         },
     ]
+}
+
+fn ping() -> PingView {
+    PingView {
+        device: "d".repeat(64),
+        name: "desk.bob.cloak".to_owned(),
+        overlay_ms: Some(41),
+        hops: Some(3),
+        direct_ms: None,
+    }
+}
+
+fn trace() -> TraceView {
+    let hop = |name: Option<&str>, address: &str| HopView {
+        device: "d".repeat(64),
+        name: name.map(str::to_owned),
+        address: address.to_owned(),
+    };
+    TraceView {
+        to: "desk.bob.cloak".to_owned(),
+        arrived: true,
+        hops: vec![hop(Some("laptop.alice.cloak"), "3.14"), hop(None, "root"), hop(None, "7")],
+    }
 }
 
 #[test]
@@ -173,6 +222,8 @@ fn people_see_what_the_golden_files_say() {
     check("names.txt", &super::names(&[alias(), entity()]));
     check("members.txt", &super::members(&[revoked()]));
     check("steps.txt", &super::steps(&steps()));
+    check("ping.txt", &super::ping(&ping()));
+    check("trace.txt", &super::trace(&trace()));
     check(
         "invitation.txt",
         &super::invitation(&Invitation {
@@ -210,7 +261,7 @@ fn json_fields_are_the_documented_ones() {
     assert_eq!(
         fields(serde_json::to_value(status()).unwrap()),
         "certificate_expires circuits device entity home locators membership_expires memory_held memory_max name overlay \
-         overlay_listen peers_known peers_linked pid proxy_listen realm services sessions_live \
+         overlay_listen peers_known peers_linked pid place proxy_listen realm services sessions_live \
          sessions_suspended uptime_ms version warnings",
     );
     assert_eq!(serde_json::to_value(SessionState::Suspended).unwrap(), "suspended");

@@ -30,6 +30,10 @@ pub mod path {
     pub const SESSION_CLOSE: &str = "/v1/sessions/close";
     /// POST [`super::ServiceName`]: `cloak resolve`.
     pub const RESOLVE: &str = "/v1/resolve";
+    /// POST [`super::ServiceName`]: `cloak ping`.
+    pub const PING: &str = "/v1/ping";
+    /// POST [`super::ServiceName`]: `cloak trace`.
+    pub const TRACE: &str = "/v1/trace";
     /// POST [`super::ServiceName`]: `cloak why`.
     pub const WHY: &str = "/v1/why";
     /// POST [`super::ServiceName`] with an upgrade: `cloak connect`.

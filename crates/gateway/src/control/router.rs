@@ -84,8 +84,8 @@ where
 async fn view(control: &Control, path: &str) -> Result<Vec<u8>, Refusal> {
     let node = &control.node;
     Ok(match path {
-        path::STATUS => to_json(&control.status()),
-        path::PEERS => to_json(&node.peers()),
+        path::STATUS => to_json(&control.status().await),
+        path::PEERS => to_json(&node.peers().await),
         path::SERVICES => to_json(&control.services.rows()),
         path::NAMES => to_json(&control.names().await),
         path::SESSIONS => to_json(&node.sessions()),
@@ -115,13 +115,8 @@ where
             node.close_session(&id)?;
             to_json(&SessionId { id })
         }
-        path::RESOLVE => {
-            let ServiceName { name, .. } = read(body).await?;
-            to_json(&node.resolve(&control.unalias(name).await).await)
-        }
-        path::WHY => {
-            let ServiceName { name, port } = read(body).await?;
-            to_json(&node.why(&control.unalias(name).await, port).await)
+        path::RESOLVE | path::WHY | path::PING | path::TRACE => {
+            look_up(control, path, read(body).await?).await?
         }
         path::INVITE => to_json(&invite(control, read(body).await?).await?),
         path::MEMBER_REVOKE => {
@@ -157,6 +152,17 @@ where
             to_json(&Stopping { pid: std::process::id() })
         }
         _ => return Err(no_such_path()),
+    })
+}
+
+/// What concerns a name of the overlay, or an alias of one.
+async fn look_up(control: &Control, path: &str, asked: ServiceName) -> Result<Vec<u8>, Refusal> {
+    let (node, name) = (&control.node, control.unalias(asked.name).await);
+    Ok(match path {
+        path::PING => to_json(&node.ping(&name).await?),
+        path::TRACE => to_json(&node.trace(&name).await?),
+        path::WHY => to_json(&node.why(&name, asked.port).await),
+        _ => to_json(&node.resolve(&name).await),
     })
 }
 

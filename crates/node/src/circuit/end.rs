@@ -10,11 +10,13 @@ use tokio::task::JoinSet;
 
 use super::Circuits;
 use crate::accept::dispatch;
-use crate::peer::{Peer, PeerCommand};
+use crate::peer::Peer;
 use crate::shared::Shared;
 
 /// Time for a host to answer a `Circuit`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for a link with a host.
+const LINK_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time between the starts of two circuits through different hosts.
 const HOSTS_STAGGER: Duration = Duration::from_millis(500);
 
@@ -32,7 +34,8 @@ impl Shared {
             let shared = Arc::clone(self);
             attempts.spawn(async move {
                 tokio::time::sleep(HOSTS_STAGGER * wait).await;
-                shared.reach_through(&shared.peer(host), device).await
+                let host = shared.admit_peer(host)?;
+                shared.reach_through(&host, device).await
             });
         }
         let mut error = Code::PeerUnreachable;
@@ -52,15 +55,43 @@ impl Shared {
         host: &Arc<Peer>,
         device: DeviceId,
     ) -> Result<Connection, Code> {
-        let circuit = self.random_u64();
-        let mut awaited = self.circuits.expect(host.device(), circuit)?;
-        host.tell(PeerCommand::Send(PeerFrame::Circuit { circuit, to: device }));
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, awaited.answer()).await;
-        let cookie = answer.map_err(|_| Code::Timeout)??;
-        let hop = self.open_hop(host, circuit, cookie).await?;
+        let hop = self.hop_towards(host, device, None).await?;
         Connection::dial_over(hop, &self.tls, device, host.device())
             .await
             .map_err(|_| Code::PeerUnreachable)
+    }
+
+    /// Our hop of a circuit through a host to `device`, which may be for somebody else, `from`.
+    pub(super) async fn hop_towards(
+        self: &Arc<Self>,
+        host: &Arc<Peer>,
+        device: DeviceId,
+        from: Option<DeviceId>,
+    ) -> Result<Carrier, Code> {
+        self.link_with_host(host).await?;
+        let circuit = self.random_u64();
+        let mut awaited = self.circuits.expect(host.device(), circuit)?;
+        host.send(PeerFrame::Circuit { circuit, to: device, from });
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, awaited.answer()).await;
+        let cookie = answer.map_err(|_| Code::Timeout)??;
+        self.open_hop(host, circuit, cookie).await
+    }
+
+    /// Sees to it that there is a direct link with a host, which may be one that only its guest's
+    /// record names.
+    async fn link_with_host(self: &Arc<Self>, host: &Arc<Peer>) -> Result<(), Code> {
+        let until = self.clock.now() + LINK_TIMEOUT;
+        host.keep_until(until + ANSWER_TIMEOUT);
+        let linked = host.linked_directly();
+        if host.direct_link().is_some() {
+            return Ok(());
+        }
+        if self.locators_of(host.device()).is_empty() {
+            let asked = self.ask_for_device(host.device()).await;
+            asked.map_err(|_| Code::PeerUnreachable)?;
+        }
+        let until = deadline(&*self.clock, until);
+        tokio::time::timeout_at(until, linked).await.map_err(|_| Code::PeerUnreachable)
     }
 
     /// Opens our hop of a circuit: whoever dialled the link with the host dials the hop too.
@@ -78,7 +109,7 @@ impl Shared {
         let issued = cookies.issue(self.random_cookie(), host.device(), link.from.ip());
         let mut waiting = issued.ok_or(Code::Busy)?;
         let cookie = waiting.cookie();
-        host.tell(PeerCommand::Send(PeerFrame::Hop { circuit, from: None, cookie }));
+        host.send(PeerFrame::Hop { circuit, from: None, cookie });
         waiting.hop().await.ok_or(Code::PeerUnreachable)
     }
 

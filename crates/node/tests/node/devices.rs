@@ -17,7 +17,7 @@ async fn may_invite(node: &Node) -> bool {
 
 async fn linked(node: &Node, peers: u64) {
     eventually("the devices are linked", || async {
-        (node.status().peers_linked == peers).then_some(())
+        (node.status().await.peers_linked == peers).then_some(())
     })
     .await;
 }
@@ -55,25 +55,25 @@ async fn device_certificates_renew_over_a_link_to_the_entitys_key() {
     let first = found("alice", clock.clone()).await;
     let phone = join_device(&first.node, "phone", clock.clone()).await;
     linked(&phone.node, 1).await;
-    let expiries = |node: &Node| {
-        let status = node.status();
+    let expiries = async |node: &Node| {
+        let status = node.status().await;
         (status.membership_expires, status.certificate_expires)
     };
-    let (before_first, before_phone) = (expiries(&first.node), expiries(&phone.node));
+    let (before_first, before_phone) = (expiries(&first.node).await, expiries(&phone.node).await);
     for days in [85, 170] {
-        let memberships = [expiries(&first.node).0, expiries(&phone.node).0];
+        let memberships = [expiries(&first.node).await.0, expiries(&phone.node).await.0];
         clock.set_wall_ahead(days * DAY);
         eventually("both memberships are renewed", || async {
-            let now = [expiries(&first.node).0, expiries(&phone.node).0];
+            let now = [expiries(&first.node).await.0, expiries(&phone.node).await.0];
             (now[0] > memberships[0] && now[1] > memberships[1]).then_some(())
         })
         .await;
     }
-    assert_eq!(expiries(&phone.node).1, before_phone.1, "not due yet");
+    assert_eq!(expiries(&phone.node).await.1, before_phone.1, "not due yet");
     clock.set_wall_ahead(190 * DAY);
     eventually("both certificates are renewed", || async {
-        let renewed =
-            expiries(&first.node).1 > before_first.1 && expiries(&phone.node).1 > before_phone.1;
+        let renewed = expiries(&first.node).await.1 > before_first.1
+            && expiries(&phone.node).await.1 > before_phone.1;
         renewed.then_some(())
     })
     .await;

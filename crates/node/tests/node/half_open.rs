@@ -30,7 +30,7 @@ async fn transports_that_were_greeted_do_not_count() {
     let to = alice.node.overlay_addresses()[0];
     let _bob = join(&alice.node, "bob", system()).await;
     eventually("Bob has linked", || async {
-        (alice.node.status().peers_linked == 1).then_some(())
+        (alice.node.status().await.peers_linked == 1).then_some(())
     })
     .await;
     // All 64, though Bob has an open channel and perhaps a warm lane.

@@ -72,7 +72,25 @@ async fn two_that_were_invited_by_a_third_find_each_other() {
     alice.node.shutdown().await;
     echo(&mut stream, b"without the third").await;
     drop(stream);
-    assert_eq!(bob.node.peers().len(), 2);
+    assert_eq!(bob.node.peers().await.len(), 2);
+}
+
+/// The third was the overlay's root, and held every record. Both ends know where the other is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_sessions_need_no_dht() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let carol = join(&alice.node, "carol", system()).await;
+    let mut stream = open(&carol.node, "bob.cloak").await;
+    echo(&mut stream, b"with an overlay").await;
+    alice.node.shutdown().await;
+    for _ in 0..10 {
+        bob.node.cut_lanes();
+        carol.node.cut_lanes();
+        echo(&mut stream, b"on another lane").await;
+    }
+    let rows = carol.node.sessions();
+    assert!(rows[0].resumes >= 5, "{rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,7 +131,7 @@ async fn a_side_that_cannot_be_dialled_dials_back() {
     behind.overlay.advertise = vec!["127.0.0.1:1".parse().unwrap()];
     let bob = join_with(&alice.node, "bob", system(), behind).await;
     eventually("Bob has linked", || async {
-        (alice.node.status().peers_linked == 1).then_some(())
+        (alice.node.status().await.peers_linked == 1).then_some(())
     })
     .await;
     let mut stream = open(&alice.node, "bob.cloak").await;

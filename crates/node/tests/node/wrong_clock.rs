@@ -27,8 +27,8 @@ async fn restart(member: Member, clock: Arc<dyn Clock>) -> Member {
 }
 
 /// The sentence in `status` that the clock is the cause of.
-fn told(node: &Node) -> Option<String> {
-    let warnings = node.status().warnings;
+async fn told(node: &Node) -> Option<String> {
+    let warnings = node.status().await.warnings;
     warnings.into_iter().find(|warning| warning.contains("other devices cannot learn"))
 }
 
@@ -45,21 +45,22 @@ async fn a_wrong_clock_is_told_and_costs_nothing_once_it_is_right() {
         echo(&mut open(&bob.node, "alice.cloak").await, b"before").await;
         let clock = clock_ahead(ahead);
         let bob = restart(bob, Arc::clone(&clock) as _).await;
-        let warning = told(&bob.node).expect("a sentence from the start");
+        let warning = told(&bob.node).await.expect("a sentence from the start");
         assert!(warning.contains(sentence) && warning.contains("here it is"), "{warning}");
         if ahead > 0 {
             eventually("what is over was swept", || async {
-                let warnings = bob.node.status().warnings;
+                let warnings = bob.node.status().await.warnings;
                 warnings.iter().any(|said| said.contains("our membership expires")).then_some(())
             })
             .await;
         }
         assert_eq!(refusal(&bob.node, "alice.cloak").await, Some(Code::Expired));
-        let row = bob.node.peers().into_iter().next().expect("alice is not forgotten");
+        let row = bob.node.peers().await.into_iter().next().expect("alice is not forgotten");
         assert_ne!(row.state, "linked");
 
         clock.set_wall_ahead(0);
-        eventually("the sentence goes", || async { told(&bob.node).is_none().then_some(()) }).await;
+        eventually("the sentence goes", || async { told(&bob.node).await.is_none().then_some(()) })
+            .await;
         echo(&mut open(&bob.node, "alice.cloak").await, b"after").await;
     }
 }

@@ -6,12 +6,18 @@ use cloak_base::{DeviceId, Epoch, UnixTime};
 use proptest::prelude::*;
 
 use super::world::{World, record};
-use crate::cert::{Ballot, RootCert, Succession, Term, TreeId, WillTerms};
-use crate::message::{Body, Found, Held, HeldRecord, Origin, Routed};
+use crate::cert::{RootCert, Succession, Term, TreeId};
+use crate::message::{Body, Found, Held, HeldRecord, Holder, Origin, Purpose, Routed, Stand};
+use crate::tree::PLACE_DEPTH_MAX;
+use crate::will::{Ballot, ELECTORATE_MAX, Elector, Testament, VOTES_MAX, WillTerms};
 use crate::{Chain, Contact, Key, MESSAGE_MAX, Malformed, Message, RECORD_MAX, Record};
 
 fn device(byte: u8) -> DeviceId {
     DeviceId::from_bytes([byte; 32])
+}
+
+fn elector(byte: u8) -> Elector {
+    Elector { device: device(byte), index: byte, term: Term(40) }
 }
 
 fn contact(byte: u8) -> Contact {
@@ -43,7 +49,7 @@ fn the_largest_record_fits_every_message() {
         assert!(Message::Routed(Box::new(routed)).encoded_len() <= MESSAGE_MAX);
     }
     let records = vec![HeldRecord { point, key, record, age: u32::MAX }];
-    let held = Message::Held(Box::new(Held { copies: true, last: true, records }));
+    let held = Message::Held(Box::new(Held { purpose: Purpose::Keep, last: true, records }));
     assert!(held.encoded_len() <= MESSAGE_MAX);
     assert_eq!(Message::decode(&held.encode()), Ok(held));
 }
@@ -71,7 +77,12 @@ fn a_chain_counts_only_as_it_was_signed() {
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
-        let Ok(other) = minicbor::decode::<Chain>(&changed) else { continue };
+        let mut decoder = minicbor::Decoder::new(&changed);
+        let Ok(other) = decoder.decode::<Chain>() else { continue };
+        if decoder.position() < changed.len() {
+            // A part of it, such as the parent's chain; a message with something behind it is none.
+            continue;
+        }
         counted += usize::from(other.verify(degree, &*certifier, &[]) && other != chain);
     }
     assert_eq!(counted, 0, "changes that still count");
@@ -88,32 +99,82 @@ fn a_minority_elects_nobody() {
         tree,
         root: root.holder(),
         term: root.term(),
+        version: 7,
         nominees: vec![contact(9)],
-        electorate: (1..=4).map(contact).collect(),
+        before: (1..=4).map(elector).collect(),
+        electorate: (2..=5).map(elector).collect(),
+        before_by: root.holder(),
     };
     let will = terms.sign(certifier);
     let elect = |voters: &[u8], nominee: u8, term: u64| {
-        let ballot = Ballot { tree, term: Term(term), nominee: device(nominee) };
+        let ballot = Ballot::of(&will.terms, Term(term), device(nominee));
         let votes = voters.iter().map(|voter| {
             let certifier = super::world::certifier(device(*voter));
-            ballot.vote(device(*voter), &*certifier)
+            ballot.vote(elector(*voter), &*certifier)
         });
         let succession = Succession::Elected { will: will.clone(), votes: votes.collect() };
         let founding = root.root_cert().founding.clone();
         Chain::root(RootCert { founding, term: Term(term), holder: device(nominee), succession })
     };
     let term = root.term().0 + 1;
-    assert!(elect(&[1, 2, 4], 9, term).verify(degree, certifier, &[]));
+    assert!(elect(&[2, 3, 4], 9, term).verify(degree, certifier, &[]));
     for (voters, nominee, term) in [
-        (&[1, 2][..], 9, term),    // with the root that is half
-        (&[1, 2, 2], 9, term),     // one of them twice
-        (&[1, 2, 5], 9, term),     // one who has no vote
-        (&[1, 2, 3], 8, term),     // somebody whom the will does not name
-        (&[1, 2, 3], 9, term - 1), // the term of the dead root
+        (&[2, 3][..], 9, term),    // with the root that is half
+        (&[2, 3, 3], 9, term),     // one of them twice
+        (&[2, 3, 6], 9, term),     // one who has no vote
+        (&[1, 2, 3], 9, term),     // too few of the new electorate
+        (&[3, 4, 5], 9, term),     // too few of the one before
+        (&[2, 3, 4], 8, term),     // somebody whom the will does not name
+        (&[2, 3, 4], 9, term - 1), // the term of the dead root
     ] {
         let chain = elect(voters, nominee, term);
         assert!(!chain.verify(degree, certifier, &[]), "{voters:?} for {nominee} in {term}");
     }
+}
+
+/// A root that was elected by two electorates without a common child, in a tree whose founder has the
+/// longest certificate: its place goes with every place in the tree, and with its own will.
+#[test]
+fn the_longest_election_fits_a_message() {
+    let world = World::realm(53, 2);
+    let certifier = &*world.peers[0].overlay.certifier;
+    let degree = world.config.degree;
+    let most = u8::try_from(ELECTORATE_MAX).unwrap();
+    let locators = ["[2001:db8::1]:65535".parse().unwrap(); crate::LOCATORS_MAX];
+    let nominees: Vec<_> = (1..).map(|at| Contact::new(device(at), &locators)).take(3).collect();
+    let late = |at| Elector { term: Term(u64::MAX), ..elector(at) };
+    let root = world.peers[0].overlay.tree.chain.clone().unwrap();
+    let mut founding = root.root_cert().founding.clone();
+    founding.proof = vec![1; crate::RANK_PROOF_MAX].into();
+    let terms = WillTerms {
+        tree: founding.tree,
+        root: device(90),
+        term: Term(u64::MAX - 1),
+        version: u32::MAX,
+        nominees: nominees.clone(),
+        before: (1..=most).map(late).collect(),
+        electorate: (1..=most).map(|at| late(100 + at)).collect(),
+        before_by: device(90),
+    };
+    let ballot = Ballot::of(&terms, Term(u64::MAX), device(1));
+    let electors = terms.before.iter().chain(&terms.electorate);
+    let mut votes: Vec<_> = electors.map(|one| ballot.vote(*one, certifier)).collect();
+    terms.prune(&mut votes);
+    assert_eq!(votes.len(), VOTES_MAX);
+    assert!(terms.decides(|elector| votes.iter().any(|vote| vote.elector == *elector)));
+    let will = terms.clone().sign(certifier);
+    let succession = Succession::Elected { will: will.clone(), votes };
+    let (term, holder) = (Term(u64::MAX), device(1));
+    let root = Chain::root(RootCert { founding, term, holder, succession });
+    let testament = Testament { root: root.clone(), will };
+    let stand = Message::Stand(Box::new(Stand { testament, ballot }));
+    assert!(stand.encoded_len() <= MESSAGE_MAX, "{}", stand.encoded_len());
+    let deepest = (0..PLACE_DEPTH_MAX)
+        .try_fold(root, |chain, _| chain.certify(2, Term(u64::MAX), device(2), degree, certifier));
+    let contact = nominees[0].clone();
+    let holder = Message::Holder(Box::new(Holder { chain: deepest.unwrap(), contact }));
+    assert!(holder.encoded_len() <= MESSAGE_MAX, "{}", holder.encoded_len());
+    assert_eq!(Message::decode(&holder.encode()), Ok(holder));
 }
 
 #[test]

@@ -45,6 +45,21 @@ fn a_host_dies_and_its_guests_find_another() {
     }
 }
 
+/// It asked the one that it had already, again and again, until that dropped it for a flood.
+#[test]
+fn a_guest_of_the_only_host_looks_for_more_in_no_hurry() {
+    let mut world = World::new(34);
+    let host = world.add(&[], Rank(0), true);
+    let guest = world.add(&[host], Rank::NONE, false);
+    world.run(seconds(20));
+    let Place::Attached { hosts } = world.peers[guest].overlay.place() else { panic!() };
+    assert_eq!(hosts.len(), 1);
+    let sent = |world: &World| world.snapshot(guest).stats.sent;
+    let before = sent(&world);
+    world.run(seconds(100));
+    assert!(sent(&world) - before < 200, "{} messages in 100 s", sent(&world) - before);
+}
+
 #[test]
 fn a_peer_changes_as_its_reachability_does() {
     let mut world = World::realm(33, 20);
@@ -91,6 +106,43 @@ fn offline_boot_does_not_capture_the_realm() {
     world.check_tree();
     let after: Vec<_> = (3..16).map(|at| world.address(at)).collect();
     assert_eq!(before, after, "nobody of the realm moved");
+}
+
+/// The publisher of a name dies with the island on which it published.
+#[test]
+fn a_dissolved_tree_brings_along_what_it_bound() {
+    let mut world = World::new(36);
+    world.add(&[], Rank::NONE, true);
+    for _ in 0..4 {
+        world.add(&[0], Rank::NONE, true);
+    }
+    for at in 0..5 {
+        world.peers[at].side = 1;
+    }
+    world.run(seconds(30));
+    for name in ["alice", "bob", "carol"] {
+        world.command(4, Command::Publish { key: key(name), record: record(name, 1) });
+    }
+    world.run(seconds(5));
+    world.kill(4);
+    world.run(seconds(25));
+    let first = world.add(&[], Rank(1), true);
+    world.run(seconds(5));
+    for _ in 0..12 {
+        world.add(&[first], Rank::NONE, true);
+    }
+    world.run(seconds(30));
+    for at in 0..4 {
+        world.peers[at].side = 0;
+    }
+    let contact = world.peers[first].own.contact.clone();
+    world.input(1, Input::Start { bootstrap: vec![contact] });
+    // It asks one of those that it remembers each minute, and one of the two is dead.
+    world.run(seconds(180));
+    world.check_tree();
+    for name in ["alice", "bob", "carol"] {
+        assert!(world.finds(first + 3, name), "{name}");
+    }
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) on_the_wire: bool,
     /// Half of all answers to lookups carry this record instead.
     pub(super) forge: Option<Record>,
+    /// This peer acknowledges what it should pass on, and drops it.
+    pub(super) swallows: Option<usize>,
 }
 
 pub(super) struct Peer {
@@ -51,7 +53,7 @@ enum Happening {
 }
 
 /// Tags instead of signatures: nobody in these tests knows the key but this.
-struct Tagger(DeviceId);
+struct Tagger(DeviceId, Rank);
 
 impl Tagger {
     fn tag(device: &DeviceId, domain: Domain, bytes: &[u8]) -> Signature {
@@ -85,8 +87,8 @@ impl Certifier for Tagger {
         proof == b"ranked"
     }
 
-    fn rank_proof(&self) -> Vec<u8> {
-        b"ranked".to_vec()
+    fn rank(&self) -> (Rank, Vec<u8>) {
+        (self.1, if self.1 == Rank::NONE { Vec::new() } else { b"ranked".to_vec() })
     }
 }
 
@@ -95,12 +97,16 @@ struct Prefix;
 
 impl RecordVerifier for Prefix {
     fn verify(&self, key: &Key, record: &Record, _: UnixTime) -> bool {
-        record.bytes.starts_with(key.as_bytes())
+        !self.is_forged(key, record)
+    }
+
+    fn is_forged(&self, key: &Key, record: &Record) -> bool {
+        !record.bytes.starts_with(key.as_bytes())
     }
 }
 
 pub(super) fn certifier(device: DeviceId) -> Arc<dyn Certifier> {
-    Arc::new(Tagger(device))
+    Arc::new(Tagger(device, Rank::NONE))
 }
 
 pub(super) fn key(name: &str) -> Key {
@@ -134,26 +140,38 @@ impl World {
             bytes: 0,
             on_the_wire: false,
             forge: None,
+            swallows: None,
         }
     }
 
     /// Adds a peer that knows `bootstrap`, and starts it.
     pub(super) fn add(&mut self, bootstrap: &[usize], rank: Rank, dialable: bool) -> usize {
+        let entity = EntityId::from_bytes(self.rng.bytes());
+        self.add_device(entity, bootstrap, rank, dialable)
+    }
+
+    /// The same, a device of an entity.
+    pub(super) fn add_device(
+        &mut self,
+        entity: EntityId,
+        bootstrap: &[usize],
+        rank: Rank,
+        dialable: bool,
+    ) -> usize {
         let index = self.peers.len();
         let mut bytes: [u8; 32] = self.rng.bytes();
         bytes[30..].copy_from_slice(&u16::try_from(index).unwrap().to_be_bytes());
         let device = DeviceId::from_bytes(bytes);
-        let entity = EntityId::from_bytes(bytes);
         let own = Own {
             contact: Contact::new(device, &[]),
-            standing: Standing { entity, positions: 4, rank },
+            standing: Standing { entity, positions: 4 },
             started: UnixTime(1_800_000_000) + self.now.since(Instant::ZERO),
         };
         let overlay = Overlay::new(
             self.now,
             own.clone(),
             self.config.clone(),
-            Arc::new(Tagger(device)),
+            Arc::new(Tagger(device, rank)),
             Arc::new(Prefix),
             self.rng.split(),
         );
@@ -367,6 +385,12 @@ impl World {
 
     fn transmit(&mut self, from: usize, to: DeviceId, mut message: Message) {
         let to = index_of(&to);
+        if let Message::Routed(routed) = &message
+            && self.swallows == Some(from)
+            && routed.origin.device != self.peers[from].own.contact.device
+        {
+            return;
+        }
         self.lie(&mut message);
         assert!(message.encoded_len() <= crate::MESSAGE_MAX, "too long: {message:?}");
         self.bytes += u64::try_from(message.encoded_len()).unwrap();

@@ -1,4 +1,4 @@
-//! One holder for each address of a tree.
+//! One holder for each address of a tree, and one root in a term.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,26 @@ pub fn addresses(views: &Views) -> Vec<Fault> {
     for view in &views.all {
         if let Place::Inner { address, tree, term } = &view.snapshot.place {
             let before = holders.insert((*tree, address.clone(), *term), view.peer);
+            let fault = |other| Fault::TwoHolders(other, view.peer, address.clone());
+            faults.extend(before.map(fault));
+        }
+    }
+    faults
+}
+
+/// Places that one parent gave twice in one term, and roots of one term: what must be at no time.
+///
+/// Terms follow the clock, so two parents who do not know of each other, in two halves of a network,
+/// may give one address in one term. Their own terms then say which of them stays.
+pub fn given_twice(views: &Views) -> Vec<Fault> {
+    let mut holders = BTreeMap::new();
+    let mut faults = Vec::new();
+    for view in &views.all {
+        let parent = view.snapshot.parent;
+        if let Place::Inner { address, tree, term } = &view.snapshot.place
+            && (parent.is_some() || address.is_root())
+        {
+            let before = holders.insert((*tree, address.clone(), *term, parent), view.peer);
             let fault = |other| Fault::TwoHolders(other, view.peer, address.clone());
             faults.extend(before.map(fault));
         }

@@ -6,6 +6,7 @@ use cloak_overlay::{
 };
 
 use super::*;
+use crate::malice::Malice;
 use crate::names;
 use crate::view::View;
 
@@ -41,7 +42,7 @@ fn good() -> Views {
             peer: PeerId(number),
             device: device(number),
             reachable: number != 4,
-            honest: true,
+            malice: Malice::None,
             snapshot: Snapshot {
                 place: place(number as usize),
                 rooted: true,
@@ -139,6 +140,24 @@ fn two_holders_of_one_address_are_found() {
     assert_eq!(addresses(&views), [expected]);
     let views = broken(|all| place(&mut all[2], &[0], 2));
     assert_eq!(addresses(&views), []);
+}
+
+#[test]
+fn places_given_twice_are_found() {
+    let views = broken(|all| place(&mut all[2], &[0], 1));
+    let expected = Fault::TwoHolders(PeerId(1), PeerId(2), address(&[0]));
+    assert_eq!(given_twice(&views), [expected]);
+    let views = broken(|all| {
+        place(&mut all[2], &[0], 1);
+        all[2].snapshot.parent = Some(device(3));
+    });
+    assert_eq!(given_twice(&views), []);
+    let views = broken(|all| {
+        place(&mut all[2], &[], 1);
+        all[2].snapshot.parent = None;
+    });
+    let expected = Fault::TwoHolders(PeerId(0), PeerId(2), address(&[]));
+    assert_eq!(given_twice(&views), [expected]);
 }
 
 #[test]

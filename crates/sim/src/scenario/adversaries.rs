@@ -8,17 +8,23 @@ use cloak_overlay::Message;
 
 use super::{Options, Report, Scenario, grown, lookups};
 use crate::ask::LookupOutcome;
-use crate::measure::{Measure, Target, Unit, ratio};
+use crate::measure::{Measure, Target, Unit};
 use crate::names;
 use crate::peer::{Nature, PeerId};
 use crate::realm::Realm;
 use crate::setup::Share;
-use crate::view::Views;
+use crate::view::{View, Views};
 
 /// Devices that the one entity makes.
 const MINTED: usize = 64;
+/// How many places they get, in all and at one level of the tree: four, as the membership says.
+const PLACES: &str = "places of one entity with 64 devices";
+const PLACES_AT_A_LEVEL: &str = "most of these at one level";
+const PLACES_AT_A_LEVEL_MAX: f64 = 4.0;
+/// Levels that are looked at: more than any realm has that can be simulated.
+const LEVELS: usize = 12;
 /// Messages that a flooder sends on each link at once.
-const FLOOD: usize = 5000;
+const FLOOD: usize = 20_000;
 
 pub(super) fn run(options: &Options) -> Report {
     let mut options = options.clone();
@@ -66,7 +72,14 @@ fn eclipse(realm: &mut Realm, options: &Options, report: &mut Report) {
     let views = Views::of(realm);
     let inner = views.all.iter().filter(|view| view.address().is_some());
     let owned = inner.clone().filter(|view| minted.contains(&view.peer)).count();
-    report.add(Measure::new("places of one entity with 64 devices", owned as f64, Unit::Number));
+    report.add(Measure::new(PLACES, owned as f64, Unit::Number));
+    let level = |depth| {
+        let there = |view: &&View| view.address().is_some_and(|address| address.depth() == depth);
+        inner.clone().filter(there).filter(|view| minted.contains(&view.peer)).count()
+    };
+    let most = (0..LEVELS).map(level).max().unwrap_or(0);
+    let most = Measure::new(PLACES_AT_A_LEVEL, most as f64, Unit::Number);
+    report.add(most.with_target(Target::AtMost(PLACES_AT_A_LEVEL_MAX)));
     let addresses: Vec<_> =
         inner.filter_map(|view| Some((view.address()?.clone(), view.peer))).collect();
     let most = (0..200).map(|name| points_held(&addresses, name, &minted, options)).max();
@@ -76,11 +89,6 @@ fn eclipse(realm: &mut Realm, options: &Options, report: &mut Report) {
         Unit::Number,
     );
     report.add(most.with_target(Target::AtMost(2.0)));
-    report.add(Measure::new(
-        "part of minted devices with a place",
-        ratio(owned, minted.len()),
-        Unit::Part,
-    ));
 }
 
 fn points_held(

@@ -102,13 +102,13 @@ impl Tide {
         };
         let all: Vec<PeerId> = realm.awake().collect();
         for peer in all {
-            tide.give_life(realm, peer);
+            let left = tide.lifetimes.draw_rest(tide.mean, realm.world.rng());
+            tide.give_life(realm, peer, left);
         }
         tide
     }
 
-    fn give_life(&mut self, realm: &mut Realm, peer: PeerId) {
-        let life = self.lifetimes.draw(self.mean, realm.world.rng());
+    fn give_life(&mut self, realm: &mut Realm, peer: PeerId, life: Duration) {
         self.deaths.push(Reverse((realm.world.now() + life, peer)));
     }
 
@@ -122,7 +122,8 @@ impl Tide {
             realm.world.kill(peer);
             let nature = realm.draw_nature();
             let newcomer = realm.join(nature, Rank::NONE);
-            self.give_life(realm, newcomer);
+            let life = self.lifetimes.draw(self.mean, realm.world.rng());
+            self.give_life(realm, newcomer, life);
             self.mute.push(newcomer);
             self.replaced += 1;
             self.publish(realm);
@@ -162,14 +163,37 @@ fn mean_life(replaced: Share) -> Duration {
 }
 
 impl Lifetimes {
+    /// The life of a newcomer.
     fn draw(self, mean: Duration, rng: &mut Rng) -> Duration {
-        let uniform = (rng.below(1 << 53) as f64 + 1.0) / (1u64 << 53) as f64;
+        let uniform = uniform(rng);
         let factor = match self {
             Self::Exponential => -uniform.ln(),
             Self::HeavyTailed => uniform.powf(-2.0 / 3.0) / 3.0,
         };
-        mean.mul_f64(factor.min(1000.0))
+        mean.mul_f64(factor.min(FACTOR_MAX))
     }
+
+    /// What is left of the life of one that is there at a random moment, in a realm that is as old as
+    /// you like: of its density, the part that lives longer, over the mean. So as many die in the first
+    /// minute as in any other.
+    fn draw_rest(self, mean: Duration, rng: &mut Rng) -> Duration {
+        let uniform = uniform(rng);
+        let factor = match self {
+            Self::Exponential => -uniform.ln(),
+            // Nobody's whole life is shorter than a third of the mean.
+            Self::HeavyTailed if uniform > 2.0 / 3.0 => 1.0 - uniform,
+            Self::HeavyTailed => 4.0 / 27.0 / (uniform * uniform),
+        };
+        mean.mul_f64(factor.min(FACTOR_MAX))
+    }
+}
+
+/// The longest life, in means.
+const FACTOR_MAX: f64 = 1000.0;
+
+/// A number above 0 and up to 1.
+fn uniform(rng: &mut Rng) -> f64 {
+    (rng.below(1 << 53) as f64 + 1.0) / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -185,6 +209,12 @@ mod tests {
             let draw = |_| lifetimes.draw(Duration::from_secs(1), &mut rng).as_secs_f64();
             let mean = (0..100_000).map(draw).sum::<f64>() / 100_000.0;
             assert!((mean - 1.0).abs() < tolerance, "{lifetimes:?}: {mean}");
+        }
+        for lifetimes in [Lifetimes::Exponential, Lifetimes::HeavyTailed] {
+            let rest = |_| lifetimes.draw_rest(Duration::from_secs(1), &mut rng).as_secs_f64();
+            let soon = (0..100_000).map(rest).filter(|rest| *rest < 0.2).count();
+            // Of those that have been there for long, the fifth of a mean's worth dies in it.
+            assert!((17_000..21_000).contains(&soon), "{lifetimes:?}: {soon}");
         }
         let half = mean_life(Share::percent(50)).as_secs_f64();
         assert!((half - 3600.0 / 2f64.ln()).abs() < 1.0, "{half}");

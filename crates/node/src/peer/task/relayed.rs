@@ -11,7 +11,8 @@ use std::time::Duration;
 use cloak_base::{Instant, SessionId};
 use cloak_wire::{Code, Purpose};
 
-use super::{Dialled, Outcome, Task, Way, greet};
+use super::Task;
+use super::dialling::{Dialled, Outcome, Way, greet};
 use crate::registry::Command;
 
 /// How long direct dials are alone.
@@ -101,7 +102,8 @@ impl Task {
     /// Asks hosts for what is needed, while there is no direct path.
     pub(super) fn provide_relayed(&mut self, waiting: usize) {
         let now = self.now();
-        let wants_channel = self.channels.is_empty();
+        let sessions = self.shared.sessions.count(self.peer.device());
+        let wants_channel = self.channels.is_empty() && (sessions > 0 || waiting > 0);
         if waiting == 0 && !wants_channel {
             self.relayed.needed_since = None;
             return;
@@ -132,7 +134,9 @@ impl Task {
     fn relayed_due(&self) -> Option<Instant> {
         let waiting = self.peer.needs(self.now()).waiting;
         let lacks_lane = self.relayed.lanes < waiting.min(self.lanes_max());
-        let lacks_channel = self.channels.is_empty() && !self.relayed.is_dialling_channel;
+        let sessions = self.shared.sessions.count(self.peer.device());
+        let lacks_channel =
+            sessions > 0 && self.channels.is_empty() && !self.relayed.is_dialling_channel;
         let is_dismissed = self.peer.dismissal().is_cancelled();
         if self.proven || is_dismissed || !(lacks_lane || lacks_channel) {
             return None;
