@@ -1,4 +1,4 @@
-//! A thousand sessions at once.
+//! A thousand sessions at once, on all processors and on one.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{Read, Write};
@@ -14,6 +14,7 @@ use cloak_tests::need;
 use cloak_tests::pair::{End, open_sessions};
 use cloak_tests::site::{Site, port};
 use cloak_tests::skip::Need;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 const SESSIONS: usize = 1000;
 /// Descriptors of this process: client, backend (two handles) and both sides of a fault proxy for each
@@ -108,26 +109,50 @@ fn cut_and_resume(site: &Site, streams: &mut [TcpStream]) {
     }
 }
 
+/// Keeps the calling thread, and every thread and process that it starts, on one processor.
+fn stay_on_one_processor() {
+    let allowed = sched_getaffinity(None).unwrap();
+    let first = (0..CpuSet::MAX_CPU).find(|processor| allowed.is_set(*processor)).unwrap();
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).unwrap();
+}
+
 #[test]
 fn a_thousand_sessions_come_back_without_a_storm() {
     need!(Need::Descriptors(DESCRIPTORS));
-    let site = Site::alone();
+    come_back(&Site::alone());
+}
+
+/// There a task that never rests, as one did while all places for dials were taken, keeps the others
+/// from running.
+#[test]
+fn a_thousand_sessions_come_back_on_one_processor() {
+    need!(Need::Descriptors(DESCRIPTORS));
+    let test = std::thread::spawn(|| {
+        stay_on_one_processor();
+        come_back(&Site::alone());
+    });
+    test.join().unwrap();
+}
+
+fn come_back(site: &Site) {
     let memory = || [site.alice.resident_kib(), site.bob.resident_kib()];
     let before = memory();
-    let mut streams = open_all(&site);
+    let mut streams = open_all(site);
     let after = memory();
     let each = [0, 1].map(|index| after[index].saturating_sub(before[index]) / SESSIONS as u64);
     println!("an idle session costs {each:?} KiB at alice and bob");
     assert!(each.iter().all(|kib| *kib <= 64), "{each:?} KiB for an idle session");
     if full() {
-        let watched = load_over(&site, WATCHED);
+        let watched = load_over(site, WATCHED);
         println!("{SESSIONS} sessions whose bytes moved a moment ago use {watched:?} of a core");
-        let load = load_over(&site, Duration::from_secs(10));
+        let load = load_over(site, Duration::from_secs(10));
         println!("{SESSIONS} idle sessions use {load:?} of a core");
         assert!(load.iter().all(|share| *share < 0.005), "{load:?}");
     }
     for _ in 0..if full() { 3 } else { 1 } {
-        cut_and_resume(&site, &mut streams);
+        cut_and_resume(site, &mut streams);
     }
     drop(streams);
     site.wait_no_sessions(Duration::from_secs(30));

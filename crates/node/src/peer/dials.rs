@@ -74,8 +74,10 @@ impl Drop for Parked<'_> {
 impl Peer {
     /// A place for one more lane to be dialled, while there is one.
     pub(crate) fn begin_dial(self: &Arc<Self>, most: usize) -> Option<Dial> {
-        let dial = Dial::begin(self);
-        (self.dials.load(Ordering::Relaxed) <= most).then_some(dial)
+        // A place that is taken and given back would wake the task that asks, which asks again.
+        let one_more = |dials| (dials < most).then_some(dials + 1);
+        let taken = self.dials.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Dial(Arc::clone(self)))
     }
 
     /// A dial goes on in a session's hands until the peer's `Hello` has come.
