@@ -54,10 +54,10 @@ impl Overlay {
         }
     }
 
-    /// Messages that waited for this link.
-    pub(crate) fn end_dial(&mut self, device: DeviceId) -> Vec<Message> {
-        let at = self.dials.iter().position(|dial| dial.device == device);
-        at.map(|at| self.dials.swap_remove(at).waiting).unwrap_or_default()
+    /// Messages that waited for this link; none where we did not dial.
+    pub(crate) fn end_dial(&mut self, device: DeviceId) -> Option<Vec<Message>> {
+        let at = self.dials.iter().position(|dial| dial.device == device)?;
+        Some(self.dials.swap_remove(at).waiting)
     }
 
     pub(crate) fn on_dials_due(&mut self) {
@@ -74,15 +74,11 @@ impl Overlay {
 
     /// A dial failed, or took too long. A link may still come up later.
     pub(crate) fn unreachable(&mut self, device: DeviceId) {
-        let waited = self.end_dial(device);
+        self.end_dial(device);
         self.seek_unreachable(device);
         self.orphan_unreachable(device);
         self.exploration_failed(device);
-        for message in waited {
-            if let Message::Succeed(chain) = message {
-                self.nominee_failed(&chain);
-            }
-        }
+        self.vacancy_peer_gone(device);
     }
 
     /// Keeps a contact for bad times; a random one makes room.

@@ -25,8 +25,6 @@ pub enum Input {
         contact: Contact,
         /// What was verified of it.
         standing: Standing,
-        /// Whether we dialled it, so that it can be reached.
-        dialled: bool,
     },
     /// A link is down; its peer may live.
     LinkDown {

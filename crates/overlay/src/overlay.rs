@@ -15,7 +15,7 @@ use crate::dials::Dial;
 use crate::election::Candidacy;
 use crate::event::{Code, Command, Event, Input, Place};
 use crate::keep::Recalling;
-use crate::limits::{Budget, LINKS_MAX, MISSED_MAX};
+use crate::limits::{Budget, MISSED_MAX};
 use crate::links::{Link, Links};
 use crate::lookup::Questions;
 use crate::message::{Greet, Message, Refusal};
@@ -122,7 +122,7 @@ impl Overlay {
         self.now = self.now.max(now);
         match input {
             Input::Start { bootstrap } => self.start(&bootstrap),
-            Input::LinkUp { contact, standing, dialled: _ } => self.link_up(contact, standing),
+            Input::LinkUp { contact, standing } => self.link_up(contact, standing),
             Input::LinkDown { device } => self.link_down(device),
             Input::DialFailed { device } => self.unreachable(device),
             Input::Message { from, message } => self.message(from, message),
@@ -234,7 +234,7 @@ impl Overlay {
         if device == self.own_device() {
             return;
         }
-        let waited = self.end_dial(device);
+        let dialled = self.end_dial(device);
         self.remember(&contact);
         if let Some(link) = self.links.get_mut(device) {
             link.contact = contact.clone();
@@ -245,10 +245,12 @@ impl Overlay {
             // The driver replaced a connection. What we know of the peer holds, but it may have
             // forgotten us.
             self.greet(device);
-            self.out.extend(waited.into_iter().map(|message| (device, message)));
+            let waited = dialled.into_iter().flatten();
+            self.out.extend(waited.map(|message| (device, message)));
+            self.vacancy_peer_alive(device);
             return;
         }
-        if self.links.len() >= LINKS_MAX {
+        if !self.make_room(dialled.is_some()) {
             self.events.push_back(Event::Hangup { device, code: Code::Unused });
             return;
         }
@@ -259,9 +261,10 @@ impl Overlay {
             self.touch_soon();
         }
         self.greet(device);
-        for message in waited {
+        for message in dialled.into_iter().flatten() {
             self.out.push_back((device, message));
         }
+        self.vacancy_peer_alive(device);
     }
 
     fn link_down(&mut self, device: DeviceId) {

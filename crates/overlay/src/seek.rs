@@ -14,7 +14,6 @@ use crate::allotment;
 use crate::cert::TreeId;
 use crate::chain::Chain;
 use crate::contact::Rank;
-use crate::event::Code;
 use crate::message::{Body, Message, Offer, Origin, Refusal, Routed, Want};
 use crate::overlay::Overlay;
 use crate::snapshot::Role;
@@ -367,17 +366,4 @@ impl Overlay {
         let chain = Chain::found(tree, proof, &*self.certifier);
         self.take_place(chain, None);
     }
-
-    /// Ends a link whose peer has nothing to do with us any more.
-    pub(crate) fn release_unused(&mut self) {
-        let (now, idle) = (self.now, UNUSED_AFTER);
-        let unused =
-            |link: &crate::links::Link| link.role == Role::Passing && now.since(link.used) > idle;
-        for device in self.links.devices(unused) {
-            self.hang_up(device, Code::Unused);
-        }
-    }
 }
-
-/// A passing link that was of no use for this long is ended.
-const UNUSED_AFTER: Duration = Duration::from_secs(30);

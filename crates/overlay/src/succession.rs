@@ -19,8 +19,10 @@ use crate::overlay::Overlay;
 use crate::snapshot::Role;
 use crate::timers::Timer;
 
-/// Within this time a nominee must have taken the place, dial included.
-const NOMINEE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Within this time a nominee, which has a link by then, must have taken the place.
+const NOMINEE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Candidates that are dialled at a time; the first that answers is appointed.
+const DIALLED_MAX: usize = 3;
 /// A place that nobody claims is given to joiners after this time.
 const UNCLAIMED_AFTER: Duration = Duration::from_secs(60);
 
@@ -159,24 +161,28 @@ impl Overlay {
         }
     }
 
-    /// The dial of a nominee failed.
-    pub(crate) fn nominee_failed(&mut self, chain: &Chain) {
-        self.on_declined(chain.holder());
-    }
-
-    /// The link of a peer is gone; it may be one that we waited for.
+    /// A peer does not answer, or is gone; it may be one that we waited for.
     pub(crate) fn vacancy_peer_gone(&mut self, device: DeviceId) {
-        let indices: Vec<u8> = self.vacancies.iter().map(|vacancy| vacancy.index).collect();
         self.on_declined(device);
-        for index in indices {
-            self.appoint(index);
+        for vacancy in &mut self.vacancies {
+            vacancy.candidates.retain(|candidate| candidate.device != device);
         }
+        self.appoint_everywhere();
     }
 
-    /// A child that an orphan missed answered: the orphan shall try it again.
+    /// A peer is linked, or answered: a candidate is appointed, and where it is a child that an
+    /// orphan missed, the orphan shall try it again.
     pub(crate) fn vacancy_peer_alive(&mut self, device: DeviceId) {
         if let Some(child) = self.tree.child(device).copied() {
             self.vacancy_filled(child.index);
+        }
+        self.appoint_everywhere();
+    }
+
+    fn appoint_everywhere(&mut self) {
+        let indices: Vec<u8> = self.vacancies.iter().map(|vacancy| vacancy.index).collect();
+        for index in indices {
+            self.appoint(index);
         }
     }
 
@@ -222,25 +228,47 @@ impl Overlay {
         term
     }
 
-    /// Appoints the next candidate, if the place is claimed and its holder is gone.
+    /// Appoints the first candidate that is there, if the place is claimed and its holder is gone.
     fn appoint(&mut self, index: u8) {
         let gone = self.tree.child_at(index).is_none();
-        let until = self.now + NOMINEE_TIMEOUT;
-        let Some(vacancy) = self.vacancy_mut(index) else { return };
+        let Some(vacancy) = self.vacancy(index) else { return };
         let waits = vacancy.appointed.is_some() || vacancy.claims.is_empty();
         if waits || !gone || vacancy.candidates.is_empty() {
             return;
         }
-        let nominee = vacancy.candidates.remove(0);
-        vacancy.tried.push(nominee.device);
-        vacancy.appointed = Some((nominee.device, until));
+        let is_there = |candidate: &Contact| {
+            let heard = self.links.get(candidate.device).map(|link| link.heard);
+            heard.is_some_and(|at| self.now.since(at) < self.config.probe_timeout)
+        };
+        let Some(at) = vacancy.candidates.iter().position(is_there) else {
+            return self.call_candidates(index);
+        };
+        let until = self.now + NOMINEE_TIMEOUT;
+        let Some(vacancy) = self.vacancy_mut(index) else { return };
+        let nominee = vacancy.candidates.remove(at).device;
+        vacancy.tried.push(nominee);
+        vacancy.appointed = Some((nominee, until));
         self.timers.set_earlier(Timer::Vacancies, until);
         let term = self.next_term(index);
         let Some(chain) = &self.tree.chain else { return };
         let degree = self.config.degree;
-        let chain = chain.certify(index, term, nominee.device, degree, &*self.certifier);
+        let chain = chain.certify(index, term, nominee, degree, &*self.certifier);
         if let Some(chain) = chain {
-            self.send_to(&nominee, Message::Succeed(chain));
+            self.send(nominee, Message::Succeed(chain));
+        }
+    }
+
+    /// Of some candidates one that lives answers soon; one after the other, each dead one would cost
+    /// a timeout.
+    fn call_candidates(&mut self, index: u8) {
+        let Some(vacancy) = self.vacancy(index) else { return };
+        let called: Vec<Contact> = vacancy.candidates.iter().take(DIALLED_MAX).cloned().collect();
+        for candidate in called {
+            if self.links.has(candidate.device) {
+                self.probe(candidate.device);
+            } else {
+                self.dial(&candidate);
+            }
         }
     }
 

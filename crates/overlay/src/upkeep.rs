@@ -1,9 +1,20 @@
 //! What is done from time to time, and at the ends: sweeping, waking, leaving.
 
+use std::time::Duration;
+
+use crate::event::Code;
+use crate::limits::LINKS_MAX;
+use crate::links::Link;
 use crate::message::Message;
 use crate::overlay::{Overlay, SWEEP_EVERY};
 use crate::snapshot::{Holding, Neighbour, Role, Snapshot};
 use crate::timers::Timer;
+
+/// A passing link that was of no use for this long is ended.
+const UNUSED_AFTER: Duration = Duration::from_secs(30);
+/// Where the links are as many as they may be, one of no use for this long makes room for another
+/// that came by itself.
+const SPARED_FOR: Duration = Duration::from_secs(1);
 
 impl Overlay {
     pub(crate) fn on_sweep_due(&mut self) {
@@ -17,6 +28,32 @@ impl Overlay {
         if self.tree.chain.is_none() && self.seek.is_none() && hosts < self.config.hosts {
             self.find_place();
         }
+    }
+
+    /// Ends links whose peers have nothing to do with us any more.
+    fn release_unused(&mut self) {
+        let now = self.now;
+        let unused = |link: &Link| is_passing(link) && now.since(link.used) > UNUSED_AFTER;
+        for device in self.links.devices(unused) {
+            self.hang_up(device, Code::Unused);
+        }
+    }
+
+    /// Room for one more link: the passing one that said nothing for the longest makes it. After many
+    /// deaths orphans claim from one arbiter, and the nominees that it dials must not find it full.
+    pub(crate) fn make_room(&mut self, is_dialled: bool) -> bool {
+        if self.links.len() < LINKS_MAX {
+            return true;
+        }
+        let spare = if is_dialled { Duration::ZERO } else { SPARED_FOR };
+        let last = |link: &Link| link.used.max(link.heard);
+        let passing = self.links.iter().filter(|link| is_passing(link));
+        let unused = passing.filter(|link| self.now.since(last(link)) >= spare);
+        let Some(device) = unused.min_by_key(|link| last(link)).map(Link::device) else {
+            return false;
+        };
+        self.hang_up(device, Code::Unused);
+        true
     }
 
     /// Time passed that we did not see: every neighbour must show that it is there.
@@ -80,4 +117,8 @@ impl Overlay {
             stats: self.stats,
         }
     }
+}
+
+fn is_passing(link: &Link) -> bool {
+    link.role == Role::Passing
 }

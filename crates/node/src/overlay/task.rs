@@ -302,8 +302,7 @@ impl Task {
         peer.keep_for_overlay(true);
         let told = Told { contact: contact.clone(), generation: link.generation };
         self.links.insert(device, told);
-        let dialled = link.dialled_at.is_some();
-        self.input(Input::LinkUp { contact, standing, dialled });
+        self.input(Input::LinkUp { contact, standing });
     }
 
     fn link_down(&mut self, device: DeviceId) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{World, key, record, seconds};
-use crate::{Command, Event, Input, Rank};
+use crate::{Command, Contact, Event, Input, Rank};
 
 /// A living peer with children, not the root.
 fn inner(world: &World, depth: usize) -> usize {
@@ -47,6 +47,54 @@ fn an_inner_peer_dies_and_one_leaf_takes_its_place() {
     assert!(world.alive().iter().any(|at| world.address(*at) == address), "the address lives on");
     world.check_tree();
     reach(&mut world);
+}
+
+/// After many deaths orphans claim from one arbiter, and it could not hear its nominees for all of them.
+#[test]
+fn an_arbiter_whose_table_is_full_still_finds_a_successor() {
+    let mut world = World::realm(26, 200);
+    let dead = inner(&world, 1);
+    let (address, root) = (world.address(dead), world.root());
+    let silent = world.add(&[], Rank::NONE, false);
+    world.kill(silent);
+    let standing = world.peers[silent].own.standing;
+    world.kill(dead);
+    for _ in 0..100 {
+        while world.snapshot(root).neighbours.len() < crate::limits::LINKS_MAX {
+            let contact = Contact::new(world.device_of(silent), &[]);
+            world.input(root, Input::LinkUp { contact, standing });
+        }
+        world.run(Duration::from_millis(100));
+    }
+    assert!(world.alive().iter().any(|at| world.address(*at) == address), "the address lives on");
+    world.check_tree();
+}
+
+/// Each of them took the time of a dial: in these two realms, 15 and 10 seconds together.
+#[test]
+fn dead_candidates_cost_no_time_one_after_the_other() {
+    for seed in [408, 412] {
+        let mut world = World::realm(seed, 200);
+        let dead = inner(&world, 1);
+        let address = world.address(dead).unwrap();
+        let parents: Vec<_> =
+            world.alive().iter().filter_map(|at| world.snapshot(*at).parent).collect();
+        let is_leaf_below = |at: &usize| {
+            let device = world.peers[*at].own.contact.device;
+            let place = world.address(*at).unwrap();
+            address.is_ancestor_of(&place) && !parents.contains(&device)
+        };
+        let leaves: Vec<usize> = world.alive().into_iter().filter(is_leaf_below).collect();
+        let (last, others) = leaves.split_last().unwrap();
+        assert!(others.len() >= 3, "seed {seed}: {others:?} but {last}");
+        world.kill(dead);
+        others.iter().for_each(|at| world.kill(*at));
+        world.run(seconds(9));
+        let held = world.alive().iter().any(|at| world.address(*at).as_ref() == Some(&address));
+        assert!(held, "seed {seed}: the address lives on");
+        world.run(seconds(20));
+        world.check_tree();
+    }
 }
 
 #[test]

@@ -159,9 +159,7 @@ impl World {
         dialable: bool,
     ) -> usize {
         let index = self.peers.len();
-        let mut bytes: [u8; 32] = self.rng.bytes();
-        bytes[30..].copy_from_slice(&u16::try_from(index).unwrap().to_be_bytes());
-        let device = DeviceId::from_bytes(bytes);
+        let device = self.device_of(index);
         let own = Own {
             contact: Contact::new(device, &[]),
             standing: Standing { entity, positions: 4 },
@@ -182,6 +180,13 @@ impl World {
         let bootstrap = bootstrap.iter().map(|at| self.peers[*at].own.contact.clone()).collect();
         self.input(index, Input::Start { bootstrap });
         index
+    }
+
+    /// A new device whose messages go to a peer.
+    pub(super) fn device_of(&mut self, index: usize) -> DeviceId {
+        let mut bytes: [u8; 32] = self.rng.bytes();
+        bytes[30..].copy_from_slice(&u16::try_from(index).unwrap().to_be_bytes());
+        DeviceId::from_bytes(bytes)
     }
 
     /// A realm of `count` peers, the first of which is ranked and founds the tree.
@@ -355,13 +360,9 @@ impl World {
             return self.input(from, Input::DialFailed { device });
         }
         self.links.insert(pair(from, to));
-        let up = |own: Own, dialled| Input::LinkUp {
-            contact: own.contact,
-            standing: own.standing,
-            dialled,
-        };
-        self.input(from, up(dialled, true));
-        self.input(to, up(dialler, false));
+        let up = |own: Own| Input::LinkUp { contact: own.contact, standing: own.standing };
+        self.input(from, up(dialled));
+        self.input(to, up(dialler));
     }
 
     fn reaches(&self, a: usize, b: usize) -> bool {

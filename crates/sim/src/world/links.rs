@@ -84,7 +84,7 @@ impl World {
         self.note(peer, Kind::LinkUp, u64::from(with.0));
         let other = &self.peers[with.index()];
         let (contact, standing) = (other.contact.clone(), other.standing);
-        self.feed(peer, Input::LinkUp { contact, standing, dialled });
+        self.feed(peer, Input::LinkUp { contact, standing });
         self.tell_reachability(peer, with, dialled);
     }
 
