@@ -111,7 +111,16 @@ impl Term {
     pub fn next(self, now: UnixTime) -> Self {
         Self(self.0.saturating_add(1).max(now.0))
     }
+
+    /// Whether terms may have come so far. They begin at a second and rise by one, so that one far
+    /// in the future is a lie: after the last of all terms nobody could be elected any more.
+    pub(crate) fn is_plausible(self, now: UnixTime) -> bool {
+        self.0 <= now.0.saturating_add(AHEAD_MAX)
+    }
 }
+
+/// Seconds that a term may be ahead of our clock: a year.
+const AHEAD_MAX: u64 = 365 * 24 * 3600;
 
 /// The founding of a tree, signed by its founder.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -33,7 +33,7 @@ impl Overlay {
         match routed.device {
             Some(_) if filling => self.begin_detour(routed),
             Some(device) => self.wrong_peer(&routed, device),
-            None if self.tree.warming && self.pass_to_parent(&routed) => {}
+            None if self.tree.warming.is_some() && self.pass_to_parent(&routed) => {}
             None => self.deliver(routed),
         }
     }

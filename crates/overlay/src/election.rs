@@ -17,7 +17,7 @@ use crate::will::{Ballot, Elector, Testament, Vote};
 /// A nominee that stands.
 pub(crate) struct Candidacy {
     testament: Testament,
-    ballot: Ballot,
+    pub(crate) ballot: Ballot,
     votes: Vec<Vote>,
     /// Children that miss the root and told us.
     summoners: Vec<DeviceId>,
@@ -62,7 +62,8 @@ impl Overlay {
             && testament.will.names(from)
             && (self.orphan.is_some() || from == terms.root)
             && terms.enfranchises(&elector)
-            && ballot.term > terms.term;
+            && ballot.term > terms.term
+            && ballot.term.is_plausible(self.unix());
         if !fits || !self.counts(&testament) {
             return;
         }
@@ -85,6 +86,9 @@ impl Overlay {
     /// An elector voted in a later term: we stand in one above that. To a root it says so when it
     /// cannot keep its will.
     pub(crate) fn on_promised(&mut self, from: DeviceId, term: Term) {
+        if !term.is_plausible(self.unix()) {
+            return;
+        }
         if self.tree.is_root() {
             return self.stand_again(from, term);
         }

@@ -27,6 +27,8 @@ const RECALL_EVERY: Duration = Duration::from_secs(2);
 /// A child answers no more often than that. Less than the pace of its parent, because messages are
 /// delayed.
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
+/// A child that waits for longer than this until its parent handed down all asks again.
+const HANDED_DOWN_WITHIN: Duration = Duration::from_secs(10);
 /// The children of a peer that died follow its successor within this time.
 pub(crate) const ADOPTED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -87,6 +89,18 @@ impl Overlay {
         self.recalling.open = devices;
         self.timers.set(Timer::Recall, self.now + RECALL_FOR);
         self.recall_answered(None);
+    }
+
+    /// The end of our hand-down did not come: it was lost, or our parent moved before it knew all.
+    pub(crate) fn ask_for_records(&mut self) {
+        let Some(asked) = self.tree.warming else { return };
+        let (Some(parent), Some(chain)) = (self.tree.parent, self.tree.chain.clone()) else {
+            return;
+        };
+        if self.now.since(asked) >= HANDED_DOWN_WITHIN {
+            self.tree.warming = Some(self.now);
+            self.send(parent, Message::Adopt(chain));
+        }
     }
 
     /// A child sent all that it keeps of ours.

@@ -18,7 +18,7 @@ impl Overlay {
     /// Free child places, none while we should not take anybody.
     pub(crate) fn room(&self) -> u8 {
         let Some(address) = self.address() else { return 0 };
-        if !self.tree.rooted || self.tree.warming || address.depth() >= PLACE_DEPTH_MAX {
+        if !self.tree.rooted || self.tree.warming.is_some() || address.depth() >= PLACE_DEPTH_MAX {
             return 0;
         }
         let all = usize::from(self.config.degree.children_at(address.depth()));

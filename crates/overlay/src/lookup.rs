@@ -31,7 +31,7 @@ const STEPS_MAX: u8 = 10;
 /// Questions of ours that are not answered yet.
 #[derive(Default)]
 pub(crate) struct Questions {
-    open: Vec<Question>,
+    pub(crate) open: Vec<Question>,
 }
 
 pub(crate) struct Question {

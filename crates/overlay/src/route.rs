@@ -156,10 +156,13 @@ impl Overlay {
 
     /// Makes one hop, and waits for its acknowledgement.
     pub(crate) fn send_hop(&mut self, to: DeviceId, routed: Routed) {
-        let deadline = self.now + self.config.hop_timeout;
+        let mut patience = self.config.hop_timeout;
         if let Some(link) = self.links.get_mut(to) {
             link.used = self.now;
+            // A link with a long round trip is no dead one.
+            patience *= 1 << link.late;
         }
+        let deadline = self.now + patience;
         let routed = self.hops.push(to, deadline, routed);
         self.timers.set_earlier(Timer::Hops, deadline);
         self.out.push_back((to, Message::Routed(routed)));
@@ -176,7 +179,7 @@ impl Overlay {
         }
         for (_, mut routed) in late {
             self.stats.hops_lost += 1;
-            // Where a round trip is longer than the timeout, the only way is tried again and again.
+            // The only way is tried again and again.
             if routed.left == 0 {
                 self.stats.dropped += 1;
                 continue;

@@ -144,7 +144,7 @@ impl Overlay {
         }
         // A fragment does not know what is bound elsewhere, a binder that waits for what it binds has
         // not seen it, and a child that is silent may have it.
-        let complete = self.tree.rooted && !self.tree.warming && !self.is_recalling();
+        let complete = self.tree.rooted && self.tree.warming.is_none() && !self.is_recalling();
         let knows = complete && self.binds(to);
         let body = match self.tree.chain.clone().filter(|_| knows) {
             Some(chain) => Body::Missing { id, chain },
@@ -217,7 +217,7 @@ impl Overlay {
             }
         }
         if held.last && parent {
-            self.tree.warming = false;
+            self.tree.warming = None;
         }
         if held.last && child.is_some() {
             self.recall_answered(Some(from));

@@ -18,10 +18,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 impl Overlay {
     /// We are in another tree: what we hold and do not bind there belongs to others.
     pub(crate) fn gather_strays(&mut self) {
-        let Some(own) = self.address() else { return };
-        let strays = self.store.iter().filter(|(point, _, entry)| {
-            !entry.kept && !point.as_bytes().starts_with(own.as_bytes())
-        });
+        let strays =
+            self.store.iter().filter(|(point, _, entry)| !entry.kept && !self.binds(point));
         let strays = strays.map(|(point, key, _)| (point.clone(), key.clone())).collect();
         self.store.strays = strays;
         if !self.store.strays.is_empty() {

@@ -117,7 +117,7 @@ impl Overlay {
             link.rooted = true;
         }
         self.vacate();
-        self.tree.warming = true;
+        self.tree.warming = Some(self.now);
         self.stats.succeeded += 1;
         self.take_place(chain, Some(from));
         self.recall_within(ADOPTED_WITHIN);

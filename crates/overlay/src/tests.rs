@@ -7,5 +7,6 @@ mod heal;
 mod islands;
 mod join;
 mod keep;
+mod patience;
 mod records;
 mod world;

@@ -44,8 +44,8 @@ pub(crate) struct Tree {
     pub(crate) rooted: bool,
     /// Since when it is not.
     pub(crate) unrooted_since: Option<Instant>,
-    /// Records were not handed down to us yet.
-    pub(crate) warming: bool,
+    /// Records were not all handed down to us yet; when we asked for them last.
+    pub(crate) warming: Option<Instant>,
     /// The newest will of a root that we keep, as its child; the root's own.
     pub(crate) testament: Option<Box<Testament>>,
     /// As root: electors that keep our will.
@@ -113,7 +113,7 @@ impl Overlay {
         }
         self.set_parent(parent);
         // Nobody hands anything down to a root.
-        self.tree.warming &= parent.is_some();
+        self.tree.warming = self.tree.warming.filter(|_| parent.is_some());
         self.seek = None;
         self.orphan = None;
         self.timers.clear(Timer::Seek);
@@ -196,7 +196,9 @@ impl Overlay {
         }
         let fresh = self.tree.chain.is_none();
         let elsewhere = self.tree.parent != Some(from) && self.address() != Some(chain.address());
-        self.tree.warming |= fresh || elsewhere;
+        if fresh || elsewhere {
+            self.tree.warming = Some(self.now);
+        }
         self.take_place(chain, Some(from));
     }
 

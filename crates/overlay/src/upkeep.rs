@@ -110,7 +110,7 @@ impl Overlay {
         Snapshot {
             place: self.place(),
             rooted: self.tree.rooted,
-            warming: self.tree.warming,
+            warming: self.tree.warming.is_some(),
             parent: self.tree.parent,
             neighbours: neighbours.collect(),
             held: held.collect(),

@@ -45,6 +45,7 @@ impl Overlay {
             self.probe(device);
         }
         self.watch_majority();
+        self.ask_for_records();
         let next = self.jittered(self.config.beat_every);
         self.timers.set(Timer::Beat, next);
     }
