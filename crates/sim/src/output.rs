@@ -130,6 +130,8 @@ fn titles(plot: &str) -> (&'static str, &'static str) {
         "stretch" => ("Hops of a route against the shortest path on the same links", "peers"),
         "lookups" => ("Hops of a lookup, cold", "peers"),
         "latency" => ("Milliseconds of a lookup, cold", "peers"),
+        "success" => ("Part of the lookups that find the record, half replaced per hour", "peers"),
+        "busiest" => ("Records of the busiest binder of 100,000 names, over the mean", "peers"),
         "churn" => ("Part of the lookups that find the record, under churn", "seconds"),
         "load" => ("Records of a binder, as multiples of the mean", "percent of all binders"),
         _ => ("", ""),

@@ -51,23 +51,38 @@ pub(super) fn run(options: &Options) -> Report {
     let mut report = Report::new(Scenario::Churn, options);
     let mut realm = grown(options, &mut report);
     realm.publish(NAMES, Duration::from_secs(60));
-    let mut tide = Tide::new(&mut realm, options);
-    let begin = realm.world.now();
-    let (mut all, mut seconds) = (Vec::new(), 0.0);
-    while realm.world.now().since(begin) < SPAN {
-        let until = realm.world.now() + ROUND;
-        tide.run_until(&mut realm, until);
-        let questions = tide.questions(&mut realm);
-        let lookups = realm.look_up(&questions, Duration::from_secs(1));
+    let mut seconds = 0.0;
+    let (all, replaced) = live_through(&mut realm, options, SPAN, |round| {
         seconds += ROUND.as_secs_f64();
-        report.point("churn", "lookups found", seconds, lookups::success(&lookups));
-        all.extend(still_owned(&realm, lookups));
-    }
-    add(&mut report, &all, tide.replaced, realm.awake().count());
+        report.point("churn", "lookups found", seconds, lookups::success(round));
+    });
+    add(&mut report, &all, replaced, realm.awake().count());
     realm.run_for(Duration::from_secs(120));
     report.faults = check::quiescent(&Views::of(&realm), &options.setup.overlay);
     report.add(Measure::new("faults two minutes later", report.faults.len() as f64, Unit::Number));
     report.close(&realm)
+}
+
+/// Lets peers come and go for some time, and looks up names meanwhile; gives `each` a round of lookups.
+/// Returns those that count, and how many peers were replaced.
+pub(super) fn live_through(
+    realm: &mut Realm,
+    options: &Options,
+    span: Duration,
+    mut each: impl FnMut(&[Lookup]),
+) -> (Vec<Lookup>, usize) {
+    let mut tide = Tide::new(realm, options);
+    let begin = realm.world.now();
+    let mut all = Vec::new();
+    while realm.world.now().since(begin) < span {
+        let until = realm.world.now() + ROUND;
+        tide.run_until(realm, until);
+        let questions = tide.questions(realm);
+        let lookups = realm.look_up(&questions, Duration::from_secs(1));
+        each(&lookups);
+        all.extend(still_owned(realm, lookups));
+    }
+    (all, tide.replaced)
 }
 
 fn add(report: &mut Report, all: &[Lookup], replaced: usize, peers: usize) {
