@@ -131,8 +131,7 @@ impl Session {
     /// A session is kept for `linger`, but not one whose initiator may never have learned that it is
     /// open and gave up.
     fn suspension_deadline(&self) -> Option<Instant> {
-        // The lane in use may be about to show that it works.
-        let (since, _) = self.suspended.filter(|_| !self.is_riding())?;
+        let (since, _) = self.suspended?;
         let longest = if self.confirmed {
             self.config.linger
         } else {
