@@ -25,6 +25,9 @@ const JOINING: Duration = Duration::from_secs(10);
 const JOINING_ALONE: Duration = Duration::from_secs(3);
 /// Time for the overlay to answer all questions about one name.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// Where a good answer is known from before, nobody waits longer than this for a newer one. It is looked
+/// for all the same: just after an absence the overlay takes seconds.
+const KNOWN_AFTER: Duration = Duration::from_secs(1);
 /// An entity's record is looked up again after this long.
 const CURRENT_FOR: Duration = Duration::from_secs(300);
 /// Entity records that are kept.
@@ -76,9 +79,22 @@ impl Shared {
     /// [`Code::UnknownName`]; [`Code::Timeout`] where an answer may exist but did not come.
     pub(crate) async fn resolve(self: &Arc<Self>, name: &Name) -> Result<Resolution, Code> {
         self.wait_while_joining(name).await;
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, self.ask_until_found(name)).await;
-        let asked = asked.unwrap_or(Err(LookupError::Failed));
-        let mut devices = self.directory.lookup(name, self.clock.wall());
+        let known = || self.directory.lookup(name, self.clock.wall());
+        let is_known = known().iter().any(|candidate| candidate.fresh);
+        let (shared, wanted) = (Arc::clone(self), name.clone());
+        let mut asking = Box::pin(async move {
+            let asked = tokio::time::timeout(ANSWER_TIMEOUT, shared.ask_until_found(&wanted)).await;
+            asked.unwrap_or(Err(LookupError::Failed))
+        });
+        let asked = tokio::select! {
+            biased;
+            asked = &mut asking => asked,
+            () = tokio::time::sleep(KNOWN_AFTER), if is_known => {
+                self.in_background(asking);
+                Err(LookupError::Failed)
+            }
+        };
+        let mut devices = known();
         if asked == Err(LookupError::NotFound) {
             devices.retain(|candidate| candidate.fresh);
         }
@@ -94,12 +110,19 @@ impl Shared {
     /// Asks in the background where a device is now.
     pub(crate) fn ask_where(self: &Arc<Self>, device: DeviceId) {
         let shared = Arc::clone(self);
+        self.in_background(async move {
+            tokio::time::timeout(ANSWER_TIMEOUT, shared.ask_for_device(device)).await
+        });
+    }
+
+    /// What comes of it the directory remembers.
+    fn in_background<T>(&self, question: impl Future<Output = T> + Send + 'static) {
+        let cancel = self.cancel.clone();
         self.tasks.spawn(async move {
-            let cancel = shared.cancel.clone();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
-                _ = tokio::time::timeout(ANSWER_TIMEOUT, shared.ask_for_device(device)) => {}
+                _ = question => {}
             }
         });
     }

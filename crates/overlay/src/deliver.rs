@@ -17,7 +17,7 @@ pub(crate) struct Ping {
     /// First hops that were taken.
     tried: Vec<DeviceId>,
     /// That of the last question.
-    first: Option<DeviceId>,
+    pub(crate) first: Option<DeviceId>,
 }
 
 impl Overlay {
@@ -76,7 +76,7 @@ impl Overlay {
         let body = Body::Ping { id: number };
         ping.first = self.ask_over(address, device, body, &mut ping.tried);
         let deadline = self.now + self.config.answer_timeout;
-        self.push_question(Question { id: number, asked: Asked::Ping(ping), deadline });
+        self.push_question(number, Asked::Ping(ping), deadline);
     }
 
     pub(crate) fn trace(&mut self, id: LookupId, to: Destination) {
@@ -102,7 +102,7 @@ impl Overlay {
 
     fn ask(&mut self, id: u32, asked: Asked) {
         let deadline = self.now + self.config.answer_timeout * TRACE_PATIENCE;
-        self.push_question(Question { id, asked, deadline });
+        self.push_question(id, asked, deadline);
     }
 
     fn on_pong(&mut self, id: u32, hops: Option<u8>) {
@@ -116,7 +116,7 @@ impl Overlay {
             lookup @ Asked::Lookup(_) => {
                 // Never later than before: whoever says so again and again would hold it open.
                 let deadline = deadline.min(self.now + Duration::from_secs(1));
-                self.push_question(Question { id, asked: lookup, deadline });
+                self.push_question(id, lookup, deadline);
             }
         }
     }

@@ -120,18 +120,21 @@ impl Overlay {
         let degree = self.config.degree;
         let towards = Towards::new(to, degree);
         let own = self.address().map(|own| towards.distance(own));
-        let open =
-            self.links.iter().filter(|link| !link.suspected && !tried.contains(&link.device()));
+        let open = self.links.iter().filter(|link| self.may_lead_on(link));
+        let open = open.filter(|link| !tried.contains(&link.device()));
         let ranked = open.filter_map(|link| {
             let there = towards.distance(self.place_of(link)?);
             let passing = !self.forwards(link);
-            if passing && (link.role != Role::Passing || !link.rooted) {
-                return None;
-            }
             let beyond = own.is_some_and(|own| there >= own);
             Some(((link.score.is_bad(), passing, beyond, there), link.device()))
         });
         ranked.min()
+    }
+
+    /// Whether a question of ours may go over a link: there is more choice than for what passes us.
+    pub(crate) fn may_lead_on(&self, link: &Link) -> bool {
+        let is_good_passing = link.role == Role::Passing && link.rooted;
+        !link.suspected && self.place_of(link).is_some() && (self.forwards(link) || is_good_passing)
     }
 
     /// Where a linked peer is, for routing: in our tree, or in any while we have no place.

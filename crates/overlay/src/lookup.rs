@@ -38,6 +38,8 @@ pub(crate) struct Question {
     pub(crate) id: u32,
     pub(crate) asked: Asked,
     pub(crate) deadline: Instant,
+    /// No link could lead it on.
+    had_no_way: bool,
 }
 
 pub(crate) enum Asked {
@@ -147,21 +149,22 @@ impl Overlay {
         let body = Body::Find { key: lookup.key.clone(), id: number };
         let mut tried = std::mem::take(&mut lookup.tried);
         let deadline = self.now + self.config.answer_timeout;
-        self.push_question(Question { id: number, asked: Asked::Lookup(lookup), deadline });
+        self.push_question(number, Asked::Lookup(lookup), deadline);
         let first = self.ask_over(point, None, body, &mut tried);
         if let Some(lookup) = self.questions.lookup(number) {
             (lookup.tried, lookup.first) = (tried, first);
         }
     }
 
-    pub(crate) fn push_question(&mut self, question: Question) {
+    pub(crate) fn push_question(&mut self, id: u32, asked: Asked, deadline: Instant) {
         if self.questions.open.len() >= QUESTIONS_MAX
             && let Some(first) = self.questions.take_first_due()
         {
             self.events.push_back(first.unanswered());
         }
-        self.timers.set_earlier(Timer::Questions, question.deadline);
-        self.questions.open.push(question);
+        let had_no_way = !self.links.iter().any(|link| self.may_lead_on(link));
+        self.timers.set_earlier(Timer::Questions, deadline);
+        self.questions.open.push(Question { id, asked, deadline, had_no_way });
     }
 
     /// Names a question. Nobody who does not see it can answer it.
@@ -178,6 +181,25 @@ impl Overlay {
         }
         if let Some(next) = self.questions.open.iter().map(|question| question.deadline).min() {
             self.timers.set_earlier(Timer::Questions, next);
+        }
+    }
+
+    /// A link leads somewhere now: questions that no link led on, or one that is gone, are asked again.
+    pub(crate) fn ask_again(&mut self) {
+        let mut any = false;
+        for question in &mut self.questions.open {
+            let first = match &question.asked {
+                Asked::Lookup(lookup) => lookup.first,
+                Asked::Ping(ping) => ping.first,
+                Asked::Trace(_) => continue,
+            };
+            if question.had_no_way || first.is_some_and(|first| !self.links.has(first)) {
+                question.deadline = self.now;
+                any = true;
+            }
+        }
+        if any {
+            self.timers.set_earlier(Timer::Questions, self.now);
         }
     }
 
@@ -228,7 +250,7 @@ impl Overlay {
         }
         // Never later than before: whoever says so again and again would hold it open.
         let deadline = deadline.min(self.now + UNSURE_PAUSE);
-        self.push_question(Question { id, asked: Asked::Lookup(lookup), deadline });
+        self.push_question(id, Asked::Lookup(lookup), deadline);
     }
 
     /// Keeps a record that passes within a hop of its binder, or that we asked for.

@@ -68,6 +68,28 @@ fn answers_that_say_nothing_hold_no_lookup_open() {
     }
 }
 
+/// Just after an absence there are no links yet: the question waited its whole time for nothing.
+#[test]
+fn a_question_that_had_no_way_is_asked_as_soon_as_there_is_one() {
+    let mut world = World::realm(77, 12);
+    world.command(2, Command::Publish { key: key("alice"), record: record("alice", 1) });
+    world.run(seconds(3));
+    let absent = world.alive().into_iter().find(|at| {
+        *at != world.root() && world.peers[*at].overlay.tree.children.is_empty() && *at != 2
+    });
+    let absent = absent.unwrap();
+    for neighbour in world.snapshot(absent).neighbours {
+        world.input(absent, Input::LinkDown { device: neighbour.device });
+    }
+    world.command(absent, Command::Lookup { id: LookupId(1), key: key("alice") });
+    world.run(Duration::from_millis(1500));
+    let found = world
+        .events
+        .iter()
+        .any(|(at, event)| *at == absent && matches!(event, Event::Found { .. }));
+    assert!(found, "within less than the time of an answer");
+}
+
 /// A peer that only one link leads to, and whose acknowledgements come late, was sent the same message
 /// again and again, each time with another number.
 #[test]

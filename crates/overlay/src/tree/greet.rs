@@ -36,6 +36,9 @@ impl Overlay {
         }
         self.compare_places(from);
         self.seek_greeted();
+        if rooted {
+            self.ask_again();
+        }
     }
 
     /// Our parent is where our chain says, or it is our parent no longer.
