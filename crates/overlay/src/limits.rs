@@ -21,8 +21,6 @@ pub(crate) const QUESTIONS_MAX: usize = 256;
 pub(crate) const PUBLISHED_MAX: usize = 64;
 /// Cached records.
 pub(crate) const CACHED_MAX: usize = 64;
-/// Doublings of the time in which a hop over one link must be acknowledged.
-pub(crate) const LATE_MAX: u8 = 2;
 /// Hops of a routed message.
 pub(crate) const HOPS_MAX: u8 = 48;
 /// Places that are being filled.

@@ -31,8 +31,6 @@ pub(crate) struct Link {
     pub(crate) room: u8,
     /// A probe that it has not answered yet, and since when.
     pub(crate) probed: Option<Instant>,
-    /// How often it had lost a hop and lived: each time it is given twice the time.
-    pub(crate) late: u8,
     /// Lost a hop and was not heard since: gets nothing to forward.
     pub(crate) suspected: bool,
     /// What a child told of its subtree.
@@ -56,7 +54,6 @@ impl Link {
             rooted: false,
             room: 0,
             probed: None,
-            late: 0,
             suspected: false,
             below: None,
             score: Score::GOOD,

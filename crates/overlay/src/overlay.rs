@@ -15,7 +15,7 @@ use crate::dials::Dial;
 use crate::election::Candidacy;
 use crate::event::{Code, Command, Event, Input, Place};
 use crate::keep::Recalling;
-use crate::limits::{Budget, LATE_MAX, MISSED_MAX};
+use crate::limits::{Budget, MISSED_MAX};
 use crate::links::{Link, Links};
 use crate::lookup::Questions;
 use crate::message::{Greet, Message, Refusal};
@@ -306,9 +306,7 @@ impl Overlay {
             return self.misbehaved(from, Code::Flood);
         }
         link.heard = now;
-        if std::mem::take(&mut link.suspected) {
-            link.late = (link.late + 1).min(LATE_MAX);
-        }
+        link.suspected = false;
         if link.probed.take().is_some() {
             self.vacancy_peer_alive(from);
         }

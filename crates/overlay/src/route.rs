@@ -156,13 +156,10 @@ impl Overlay {
 
     /// Makes one hop, and waits for its acknowledgement.
     pub(crate) fn send_hop(&mut self, to: DeviceId, routed: Routed) {
-        let mut patience = self.config.hop_timeout;
+        let deadline = self.now + self.config.hop_timeout;
         if let Some(link) = self.links.get_mut(to) {
             link.used = self.now;
-            // A link with a long round trip is no dead one.
-            patience *= 1 << link.late;
         }
-        let deadline = self.now + patience;
         let routed = self.hops.push(to, deadline, routed);
         self.timers.set_earlier(Timer::Hops, deadline);
         self.out.push_back((to, Message::Routed(routed)));

@@ -113,24 +113,6 @@ fn a_hop_is_made_so_many_times_and_no_more() {
     assert!(lost <= u64::from(HOPS_MAX) * 8, "{lost} hops");
 }
 
-/// A link with a round trip above the timeout of a hop carried each message several times.
-#[test]
-fn a_slow_link_is_given_its_time() {
-    let mut world = World::realm(73, 3);
-    let (asker, other) = (1, 2);
-    let hasty = Config { hop_timeout: Duration::from_millis(45), ..(*world.config).clone() };
-    world.peers[asker].overlay.config = Arc::new(hasty);
-    for _ in 0..40 {
-        let _ = world.ping(asker, other);
-    }
-    let learning = world.snapshot(asker).stats.hops_lost;
-    for _ in 0..40 {
-        assert!(world.ping(asker, other).is_some());
-    }
-    let lost = world.snapshot(asker).stats.hops_lost - learning;
-    assert!(lost <= learning / 4, "{lost} of 40 after {learning} of the first 40");
-}
-
 /// Parted from the root, one child stands and lacks votes.
 fn candidate() -> (World, usize, usize) {
     let mut world = World::realm(61, 5);
