@@ -11,13 +11,14 @@ mod streams;
 mod users;
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddrV6, TcpListener};
 use std::time::Duration;
 
 use cloak_tests::client::{self, Refused, assert_echo};
 use cloak_tests::clock::{now, wait_until};
 use cloak_tests::http::{Request, read_response};
 use cloak_tests::site::{Site, port};
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 /// What a refusal looks like to each kind of client.
 fn assert_refused(site: &Site, host: &str, at: u16, reply: u8, status: u16, code: &str) {
@@ -132,8 +133,11 @@ fn ipv6_literals_in_connect() {
         (&way).read_exact(&mut got).unwrap();
         assert_eq!(&got, b"direct");
     }
-    drop(listener);
-    let refused = client::socks5_address(proxy, address).unwrap_err();
+    // Bound, so that nobody else gets the port, and not listened on.
+    let closed = socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+    bind(&closed, &SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0)).unwrap();
+    let address = SocketAddrV6::try_from(getsockname(&closed).unwrap()).unwrap();
+    let refused = client::socks5_address(proxy, address.into()).unwrap_err();
     assert_eq!(refused.reply(), 5, "an ordinary refusal is told as one");
 }
 
