@@ -22,6 +22,11 @@ impl Window {
         self.size
     }
 
+    /// Whether the round trip will soon be needed.
+    pub(crate) fn is_half_used(&self, delivered: u64) -> bool {
+        delivered - self.from.0 >= self.size / 2
+    }
+
     /// Doubles the window when it was used up within two round trips, for then it is what limits
     /// the sender. `may_grow`: whether there is memory.
     pub(crate) fn delivered(

@@ -13,8 +13,8 @@ use crate::error::Violation;
 use crate::queue::Queue;
 use crate::{Config, Memory};
 
-/// An acknowledgement does not wait once so many bytes were delivered.
-const ACK_EVERY: u64 = 64 << 10;
+/// An acknowledgement does not wait once so many bytes were delivered: two full reads.
+const ACK_EVERY: u64 = 512 << 10;
 
 /// State of the receiving direction.
 #[derive(Debug)]
@@ -126,14 +126,15 @@ impl Receive {
         self.offered = self.offered.saturating_sub(bytes.len() as u64);
     }
 
-    /// Counts bytes that the application took. `rtt`, `may_grow`: for the window.
+    /// Counts bytes that the application took. `rtt`, `may_grow`: for the window. True when that
+    /// needs to know the round trip, now or soon.
     pub(crate) fn deliver(
         &mut self,
         now: Instant,
         len: u64,
         rtt: Option<Duration>,
         may_grow: bool,
-    ) {
+    ) -> bool {
         if self.held.is_empty() {
             debug_assert!(len <= self.offered, "delivers more than it was offered");
             self.offered = self.offered.saturating_sub(len);
@@ -142,12 +143,14 @@ impl Receive {
         }
         self.delivered += len;
         self.held.release(self.delivered);
+        let needs_rtt = self.window.is_half_used(self.delivered);
         self.window.delivered(now, self.delivered, rtt, may_grow);
         if self.delivered - self.told >= ACK_EVERY.min(self.window.size() / 4) {
             self.ack_now = true;
         } else if len > 0 {
-            self.ack_at.get_or_insert(now + self.ack_delay);
+            self.ack_soon(now);
         }
+        needs_rtt
     }
 
     /// Whether the application's write side is to be shut down; true once.
@@ -157,12 +160,18 @@ impl Receive {
         due
     }
 
-    /// The application's write side is shut down.
-    pub(crate) fn fin_delivered(&mut self) {
+    /// The application's write side is shut down. Its own end often follows at once, so the
+    /// acknowledgement waits for it.
+    pub(crate) fn fin_delivered(&mut self, now: Instant) {
         if self.fin == Some(self.delivered) {
             self.delivered += 1;
-            self.ack_now = true;
+            self.ack_soon(now);
         }
+    }
+
+    /// Makes an acknowledgement due with whatever is sent next, or after a while.
+    pub(crate) fn ack_soon(&mut self, now: Instant) {
+        self.ack_at.get_or_insert(now + self.ack_delay);
     }
 
     /// Makes an acknowledgement due at once.
@@ -170,9 +179,9 @@ impl Receive {
         self.ack_now = true;
     }
 
-    /// Whether an acknowledgement is due; `with_data`: a good occasion.
-    pub(crate) fn is_ack_due(&self, with_data: bool) -> bool {
-        self.ack_now || (with_data && self.delivered > self.told)
+    /// Whether an acknowledgement is due; `in_company`: something else is sent anyway.
+    pub(crate) fn is_ack_due(&self, in_company: bool) -> bool {
+        self.ack_now || (in_company && self.delivered > self.told)
     }
 
     /// When an acknowledgement has waited long enough.
@@ -258,8 +267,9 @@ mod tests {
         receive.deliver(NOW, 3, None, true);
         assert!(receive.poll_finish() && !receive.poll_finish());
         assert!(!receive.is_complete());
-        receive.fin_delivered();
-        assert!(receive.is_complete() && receive.is_ack_due(false));
+        receive.fin_delivered(NOW);
+        assert!(receive.is_complete() && !receive.is_ack_due(false));
+        assert!(receive.is_ack_due(true), "with our own end");
     }
 
     #[test]

@@ -158,6 +158,11 @@ impl Send {
         self.next < self.limit.min(self.queue.end())
     }
 
+    /// Whether [`Send::poll`] has bytes or the end of the stream to send.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_data() || self.fin == Some(self.next)
+    }
+
     pub(crate) fn slice(&self, offset: u64, len: u64) -> &[u8] {
         self.queue.slice(offset, len)
     }

@@ -114,15 +114,16 @@ impl Session {
         self.now = self.now.max(now);
         self.busy_at = self.now;
         let may_grow = !self.memory.is_short();
-        self.receive.deliver(self.now, len as u64, self.rtt.smoothed(), may_grow);
-        self.ask_round_trip();
+        if self.receive.deliver(self.now, len as u64, self.rtt.smoothed(), may_grow) {
+            self.ask_round_trip();
+        }
         self.settle();
     }
 
     /// The application's write side is shut down, after [`Event::Finish`].
     pub fn fin_delivered(&mut self, now: Instant) {
-        self.tick(now);
-        self.receive.fin_delivered();
+        let now = self.tick(now);
+        self.receive.fin_delivered(now);
         self.settle();
     }
 

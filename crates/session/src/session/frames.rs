@@ -139,7 +139,8 @@ impl Session {
         let standing =
             Standing { received: self.base, delivered: self.base, credit: opened.credit };
         self.commit(lane, rank, standing, Hearing::Assumed)?;
-        self.receive.ack_now();
+        // It confirms the session; most applications say something at once, which does so, too.
+        self.receive.ack_soon(self.now);
         Ok(())
     }
 

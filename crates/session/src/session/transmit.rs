@@ -84,12 +84,11 @@ impl Session {
     }
 
     fn poll_current(&mut self, now: Instant, id: LaneId) -> Option<SessionFrame> {
-        let with_data = self.send.has_data();
+        let in_company = self.send.has_more();
         match self.phase {
-            Phase::Open if self.receive.is_ack_due(with_data) => Some(self.ack_frame()),
-            Phase::Leaving(Leaving { tell: Tell::Closed, .. })
-                if self.receive.is_ack_due(false) =>
-            {
+            Phase::Open if self.receive.is_ack_due(in_company) => Some(self.ack_frame()),
+            // `Idle` follows.
+            Phase::Leaving(Leaving { tell: Tell::Closed, .. }) if self.receive.is_ack_due(true) => {
                 Some(self.ack_frame())
             }
             Phase::Leaving(_) => {
@@ -162,7 +161,7 @@ impl Session {
         Ours { received, delivered, credit }
     }
 
-    /// Measures the round trip where bytes flow and it is not known: windows grow by it.
+    /// Measures the round trip where it is not known and windows are to grow by it.
     pub(super) fn ask_round_trip(&mut self) {
         if self.rtt.smoothed().is_none()
             && let Some(lane) = self.current.and_then(|id| self.lane_mut(id))

@@ -322,6 +322,16 @@ fn bounded_memory_per_session_and_in_all() {
     assert!(held <= 128 << 10, "{held} bytes: a buffer that nobody empties does not grow");
 }
 
+/// Acknowledgements travel with what is sent anyway, and nothing is measured that nobody needs.
+#[test]
+fn a_request_and_its_answer_cost_no_frames_of_their_own() {
+    let mut plan = Plan::quiet();
+    plan.totals = [100, 1_000];
+    let world = finish(plan);
+    // `Open`, `Fin`, `Ack`, `Idle`; `Opened`, `Ack` and `Fin` at once, `Idle`.
+    assert_eq!(world.frames, [4, 4]);
+}
+
 #[test]
 fn windows_grow_with_the_bandwidth_delay_product() {
     let mut plan = Plan::quiet();

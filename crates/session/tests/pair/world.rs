@@ -51,6 +51,8 @@ pub(crate) struct World {
     lanes: u64,
     pub(crate) healed_at: Instant,
     pub(crate) steps: u64,
+    /// Control frames that each side has sent.
+    pub(crate) frames: [u64; 2],
     log: DefaultHasher,
     is_traced: bool,
 }
@@ -77,6 +79,7 @@ impl World {
             lanes: 0,
             healed_at: Instant::from_micros(1_000_000_000),
             steps: 0,
+            frames: [0; 2],
             log: DefaultHasher::new(),
             is_traced: std::env::var_os("CLOAK_SEED").is_some(),
             plan,
@@ -309,6 +312,7 @@ impl World {
         let now = self.now;
         let Some(wire) = self.wires.get_mut(&lane) else { return };
         if !wire.pipes[from].cut {
+            self.frames[from] += u64::from(matches!(item, Item::Frame(_)));
             let at = wire.push(now, from, item, jitter);
             self.schedule(at, Happening::Arrive(lane, 1 - from));
         }
