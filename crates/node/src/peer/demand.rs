@@ -15,7 +15,7 @@ use crate::lane::Lane;
 use crate::sync::lock;
 
 /// Most warm lanes kept per peer device.
-const IDLE_MAX: usize = 16;
+const IDLE_MAX: usize = 64;
 /// Warm lanes kept ready for a peer whose lanes were used lately.
 const IDLE_SPARE: usize = 2;
 /// A warm lane unused for this long is closed.
@@ -70,8 +70,9 @@ impl Peer {
         if lane.is_none() {
             demand.wait(session);
         }
-        drop(demand);
-        self.wanted.notify_one();
+        if demand.idle.len() < IDLE_SPARE {
+            self.wanted.notify_one();
+        }
         lane
     }
 

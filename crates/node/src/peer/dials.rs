@@ -13,7 +13,7 @@ use super::{Peer, PeerCommand};
 /// Dials in flight to one peer device, whoever asked for them, that of the channel included.
 pub(crate) const DIALS_MAX: usize = 32;
 /// Lanes of one peer device that await its next session, at most.
-const PARKED_MAX: usize = 64;
+const PARKED_MAX: usize = 128;
 
 /// The place of a lane that is being dialled.
 pub(crate) struct Dial(Arc<Peer>);
