@@ -149,7 +149,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.early.is_empty() {
-            return Pin::new(&mut this.inner).poll_read(cx, buf);
+            if buf.remaining() >= SMALL_READ {
+                return Pin::new(&mut this.inner).poll_read(cx, buf);
+            }
+            // Requests are read in bits and pieces, but come in one.
+            ready!(poll_read_into(&mut this.inner, cx, &mut this.early, EARLY_READ))?;
         }
         let len = this.early.len().min(buf.remaining());
         buf.put_slice(&this.early[..len]);
@@ -217,6 +221,8 @@ pub(crate) fn poll_read_into<S: AsyncRead + Unpin>(
 
 /// Bytes read at a time while a request is being read.
 const EARLY_READ: usize = 4096;
+/// A read of less takes what follows with it.
+const SMALL_READ: usize = 1024;
 /// Most reads, and longest pause between two, of a connection that was refused.
 const LINGER_READS_MAX: usize = 64;
 const LINGER: std::time::Duration = std::time::Duration::from_millis(500);
