@@ -16,7 +16,7 @@ const BURST: Duration = Duration::from_millis(250);
 /// Limits of a host. The defaults suit a small machine on a home line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayLimits {
-    /// Circuits in all; each costs two descriptors, and two pipes of 64 KiB while bytes are stuck.
+    /// Circuits in all; each costs two descriptors, and two pipes of 256 KiB while bytes are stuck.
     pub circuits: usize,
     /// Circuits of which one device is an end.
     pub circuits_per_peer: usize,

@@ -20,10 +20,10 @@ use tokio::net::TcpStream;
 
 use super::limits::Place;
 #[cfg(target_os = "linux")]
-use super::pipes::Pipe;
+use super::pipes::{self, Pipe};
 use crate::connection::Carrier;
 
-/// Bytes moved at a time: what an ordinary pipe holds.
+/// Bytes copied at a time, where a hop is wrapped.
 const CHUNK: u64 = 64 * 1024;
 
 /// Why a circuit ended.
@@ -125,7 +125,7 @@ fn broken(error: io::Error) -> SpliceEnd {
 async fn pump(from: &TcpStream, to: &TcpStream, tally: &Tally<'_>) -> Result<(), SpliceEnd> {
     loop {
         from.readable().await.map_err(broken)?;
-        let granted = tally.place.grant(CHUNK).await;
+        let granted = tally.place.grant(pipes::SIZE as u64).await;
         let pipe = Pipe::take().map_err(broken)?;
         let len = usize::try_from(granted).unwrap_or(usize::MAX);
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
