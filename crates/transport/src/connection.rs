@@ -212,9 +212,7 @@ impl Connection {
         }
         self.seal_plain();
         while self.out.len() > 0 {
-            let unsent = self.out.unsent();
-            let piece = &unsent[..unsent.len().min(SEND_MAX)];
-            match ready!(Pin::new(&mut self.carrier).poll_write(cx, piece))? {
+            match ready!(Pin::new(&mut self.carrier).poll_write(cx, self.out.unsent()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.out.consume(written),
             }

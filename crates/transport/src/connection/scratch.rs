@@ -3,9 +3,12 @@
 
 use std::cell::Cell;
 
-/// Bytes read from a socket in one poll, at most. Fifteen full records: system calls are a small
+use super::SEND_MAX;
+
+/// Bytes read from a socket in one poll, at most. What the other end seals at a time fits, with what
+/// TLS adds to it: where the two ends take turns no record is left over. System calls are a small
 /// part of the cost by then, and one connection keeps a worker for some 50 µs.
-pub(crate) const READ_MAX: usize = 256 * 1024;
+pub(crate) const READ_MAX: usize = SEND_MAX + 16 * 1024;
 /// Largest left-over: the front of one record (at most 2^14 + 256 + 5 bytes, RFC 8446), and during
 /// the handshake of a message that spans records, of which ours are far smaller.
 pub(crate) const LEFT_OVER_MAX: usize = 20 * 1024;
