@@ -14,6 +14,7 @@ use std::time::Duration;
 use cloak_tests::client::{self, assert_echo};
 use cloak_tests::clock::{every, full, wait_until};
 use cloak_tests::fault::{FaultProxy, Mode};
+use cloak_tests::gateway::Gateway;
 use cloak_tests::http::Request;
 use cloak_tests::paced::{Load, Ticks};
 use cloak_tests::pair::{End, open_sessions};
@@ -24,6 +25,8 @@ use cloak_tests::site::{Site, port};
 const RATE: u64 = 256 * 1024;
 /// After the last fault, what was held back arrives within this time.
 const CATCH_UP: Duration = Duration::from_secs(30);
+/// Sessions that ended have given their lanes back within this time.
+const LANES_WITHIN: Duration = Duration::from_secs(10);
 
 fn ticks(site: &Site) -> Ticks {
     let stream = client::socks5(site.alice.proxy(), "bob.cloak", port::TICKS).unwrap();
@@ -63,21 +66,22 @@ fn no_byte_lost_no_byte_doubled() {
     }
 }
 
+fn idle_lanes(gateway: &Gateway) -> u64 {
+    let rows = gateway.json(&["peers"]);
+    rows.as_array().unwrap().iter().filter_map(|row| row["idle_lanes"].as_u64()).sum()
+}
+
 /// Lanes come back to the pool, and the next connections ride on them.
 #[test]
 fn fresh_connections_on_warm_lanes_cost_no_handshake() {
     let site = Site::alone();
-    let lanes = || {
-        let rows = site.alice.json(&["peers"]);
-        rows.as_array().unwrap().iter().filter_map(|row| row["idle_lanes"].as_u64()).sum::<u64>()
-    };
     let fetch = || {
         let mut stream = client::socks5(site.alice.proxy(), "bob.cloak", port::ECHO).unwrap();
         assert_echo(&mut stream, b"a fresh connection");
     };
     fetch();
     // One in use and two to spare.
-    let warm = || wait_until("three lanes are idle", Duration::from_secs(10), || lanes() >= 3);
+    let warm = || wait_until("three lanes are idle", LANES_WITHIN, || idle_lanes(&site.alice) >= 3);
     warm();
     let dials = site.dials();
     for _ in 0..20 {
@@ -85,6 +89,24 @@ fn fresh_connections_on_warm_lanes_cost_no_handshake() {
         warm();
     }
     assert_eq!(site.dials(), dials, "dials for 20 fresh connections");
+}
+
+/// A browser opens thirty connections at once, and does so again.
+#[test]
+fn a_burst_finds_the_lanes_of_the_last_one() {
+    const BURST: u64 = 30;
+    let site = Site::alone();
+    let burst = || {
+        let open = |_| client::socks5(site.alice.proxy(), "bob.cloak", port::ECHO).unwrap();
+        let streams: Vec<_> = (0..BURST).map(open).collect();
+        drop(streams);
+        // Two more to spare.
+        wait_until("all lanes are idle", LANES_WITHIN, || idle_lanes(&site.alice) >= BURST + 2);
+    };
+    burst();
+    let dials = site.dials();
+    burst();
+    assert_eq!(site.dials(), dials, "dials for the second burst");
 }
 
 #[test]
