@@ -22,6 +22,8 @@ mod sample;
 mod sessions;
 mod target;
 
+use std::net::SocketAddr;
+
 use cloak_tests::realm::Realm;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -55,7 +57,7 @@ fn main() {
     let paths = path::start(&plan.paths, &realm, server.address());
     let paths: Vec<&dyn Path> = paths.iter().map(AsRef::as_ref).collect();
     let mut results = Results::default();
-    measure(&plan, &paths, &mut results);
+    measure(&plan, &paths, &realm, server.address(), &mut results);
     let names: Vec<&str> = paths.iter().map(|path| path.name()).collect();
     let versions: Vec<String> = paths.iter().filter_map(|path| path.version()).collect();
     let text = report::text(&machine, &versions, &results, &names);
@@ -65,7 +67,13 @@ fn main() {
     }
 }
 
-fn measure(plan: &Plan, paths: &[&dyn Path], results: &mut Results) {
+fn measure(
+    plan: &Plan,
+    paths: &[&dyn Path],
+    realm: &Realm,
+    server: SocketAddr,
+    results: &mut Results,
+) {
     let cloak = paths.iter().find_map(|path| path.gateways());
     for load in &plan.loads {
         eprintln!("measuring {}", load.word());
@@ -78,7 +86,7 @@ fn measure(plan: &Plan, paths: &[&dyn Path], results: &mut Results) {
             (Load::Rate, _) => requests::rate(&able, plan.rounds, results),
             (Load::Idle, _) => sessions::idle(&able, results),
             (Load::Active, _) => sessions::active(&able, results),
-            (Load::Scale, Some(gateways)) => sessions::scale(gateways, results),
+            (Load::Scale, Some(_)) => sessions::scale(realm, server, results),
             (Load::Cuts, Some(gateways)) => cuts::measure(gateways, plan.rounds, results),
             (Load::Scale | Load::Cuts, None) => {}
         }

@@ -110,7 +110,7 @@ pub(crate) fn start(
             SSH => ssh::Ssh::before(directory, server).map(boxed),
             SHADOWSOCKS => shadowsocks::Shadowsocks::before(directory, server).map(boxed),
             SEALED => Ok(Box::new(sealed::Sealed::before(server))),
-            DIRECT_LANE => Ok(Box::new(Gateways::direct(realm, server))),
+            DIRECT_LANE => Ok(Box::new(Gateways::direct(realm, server, 0))),
             _ => Gateways::relayed(realm, server).map(boxed),
         };
         match path {

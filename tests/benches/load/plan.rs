@@ -39,12 +39,14 @@ pub(crate) enum Load {
 }
 
 impl Load {
+    /// Idle connections first: memory that a process has had for something else would serve them
+    /// unseen.
     const ALL: [Self; 8] = [
+        Self::Idle,
         Self::Bulk,
         Self::Fresh,
         Self::Kept,
         Self::Rate,
-        Self::Idle,
         Self::Active,
         Self::Scale,
         Self::Cuts,

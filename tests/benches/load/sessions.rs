@@ -1,17 +1,18 @@
 //! Many connections at once: what they cost while nothing moves, and while a little moves on each.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use cloak_tests::clock;
 use cloak_tests::pattern::Pattern;
+use cloak_tests::realm::Realm;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::origin;
-use crate::path::Path;
+use crate::path::{Gateways, Path};
 use crate::proc::{processor_seconds, resident_kib};
 use crate::results::{
     ACTIVE_COST, IDLE, MANY_IDLE, Results, SCALE_ACTIVE, SCALE_IDLE, SCALE_MEMORY,
@@ -52,9 +53,11 @@ pub(crate) fn active(paths: &[&dyn Path], results: &mut Results) {
     }
 }
 
-/// How the cost of a session grows with their number.
-pub(crate) fn scale(path: &dyn Path, results: &mut Results) {
+/// How the cost of a session grows with their number. Each time with new gateways: memory that a
+/// process has had for earlier sessions would serve the next ones unseen.
+pub(crate) fn scale(realm: &Realm, server: SocketAddr, results: &mut Results) {
     for count in [100, SESSIONS, sessions_max()] {
+        let path = &Gateways::direct(realm, server, count);
         let row = format!("{count} sessions");
         let (each, streams) = opened(path, count);
         let used = processor_seconds(&path.ends());

@@ -29,10 +29,11 @@ pub(crate) struct Gateways {
 }
 
 impl Gateways {
-    /// Two that reach each other.
-    pub(crate) fn direct(realm: &Realm, server: SocketAddr) -> Self {
-        let alice = realm.found("alice").up(&Up::default());
-        let bob = realm.join(&alice, "bob").up(&Up::default().expose(PORT, server));
+    /// Two that reach each other, in a realm of this number.
+    pub(crate) fn direct(realm: &Realm, server: SocketAddr, number: usize) -> Self {
+        let alice = realm.found(&format!("alice{number}")).up(&Up::default());
+        let up = Up::default().expose(PORT, server);
+        let bob = realm.join(&alice, &format!("bob{number}")).up(&up);
         Self { name: DIRECT_LANE, alice, bob, host: None }.linked()
     }
 
