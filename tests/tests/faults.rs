@@ -79,14 +79,16 @@ fn fresh_connections_on_warm_lanes_cost_no_handshake() {
         let mut stream = client::socks5(site.alice.proxy(), "bob.cloak", port::ECHO).unwrap();
         assert_echo(&mut stream, b"a fresh connection");
     };
-    fetch();
-    // One in use and two to spare.
-    let warm = || wait_until("three lanes are idle", LANES_WITHIN, || idle_lanes(&site.alice) >= 3);
-    warm();
+    let is_warm = || idle_lanes(&site.alice) >= 3;
+    // One in use and two to spare; a lane that comes back soon enough is one of the two.
+    wait_until("three lanes are idle", LANES_WITHIN, || {
+        fetch();
+        is_warm()
+    });
     let dials = site.dials();
     for _ in 0..20 {
         fetch();
-        warm();
+        wait_until("all three are idle again", LANES_WITHIN, is_warm);
     }
     assert_eq!(site.dials(), dials, "dials for 20 fresh connections");
 }
@@ -99,8 +101,8 @@ fn a_burst_finds_the_lanes_of_the_last_one() {
     let burst = || {
         let open = |_| client::socks5(site.alice.proxy(), "bob.cloak", port::ECHO).unwrap();
         let streams: Vec<_> = (0..BURST).map(open).collect();
+        wait_until("two lanes are to spare", LANES_WITHIN, || idle_lanes(&site.alice) >= 2);
         drop(streams);
-        // Two more to spare.
         wait_until("all lanes are idle", LANES_WITHIN, || idle_lanes(&site.alice) >= BURST + 2);
     };
     burst();
