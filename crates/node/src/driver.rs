@@ -24,7 +24,7 @@ use crate::spill::Spill;
 use crate::timer::Timer;
 
 /// Rounds of one poll before other tasks get their turn. A round moves at most what one read of
-/// the lane and one of the application give: 256 KiB.
+/// the lane and one of the application give: some 256 KiB.
 const ROUNDS_MAX: usize = 8;
 /// Largest piece of application data sealed at once, in bytes.
 const PIECE_MAX: usize = 256 * 1024;

@@ -138,7 +138,7 @@ impl Connection {
     }
 
     /// Reads what the socket has, once, and hands every item to `handler` in order. `Ready(Ok(n))`:
-    /// n bytes were taken in, at most 256 KiB; call again, no waker is registered. Follow it with
+    /// n bytes were taken in, at most 272 KiB; call again, no waker is registered. Follow it with
     /// [`poll_flush`](Self::poll_flush).
     ///
     /// # Errors

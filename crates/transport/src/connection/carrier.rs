@@ -26,7 +26,7 @@ pub enum Carrier {
 #[derive(Debug)]
 pub struct Wrapped {
     connection: Connection,
-    /// Bytes of one read that were not taken yet; at most 256 KiB.
+    /// Bytes of one read that were not taken yet; at most 272 KiB.
     received: Vec<u8>,
     taken: usize,
 }
