@@ -21,7 +21,7 @@ pub struct Config {
     pub closing_max: Duration,
     /// How long a suspended session keeps its buffers in memory. Default 60 s.
     pub spill_after: Duration,
-    /// Longest time for which an acknowledgement waits for company. Default 25 ms.
+    /// Longest time for which an acknowledgement waits for company. Default 200 ms.
     pub ack_delay: Duration,
     /// The bug that a test plants.
     #[cfg(feature = "planted")]
@@ -39,7 +39,7 @@ impl Default for Config {
             opening_max: Duration::from_secs(30),
             closing_max: Duration::from_secs(30),
             spill_after: Duration::from_secs(60),
-            ack_delay: Duration::from_millis(25),
+            ack_delay: Duration::from_millis(200),
             #[cfg(feature = "planted")]
             planted: None,
         }

@@ -145,7 +145,7 @@ impl Receive {
         self.held.release(self.delivered);
         let needs_rtt = self.window.is_half_used(self.delivered);
         self.window.delivered(now, self.delivered, rtt, may_grow);
-        if self.delivered - self.told >= ACK_EVERY.min(self.window.size() / 4) {
+        if self.delivered - self.told >= ACK_EVERY.min(self.window.size() / 2) {
             self.ack_now = true;
         } else if len > 0 {
             self.ack_soon(now);
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(receive.tell(), (1, (16 << 10) + 1));
         receive.deliver(NOW, 0, None, true);
         assert!(!receive.is_ack_due(false));
-        receive.deliver(NOW, 4 << 10, None, true);
-        assert!(receive.is_ack_due(false), "a quarter of the window");
+        receive.deliver(NOW, 8 << 10, None, true);
+        assert!(receive.is_ack_due(false), "half of the window");
     }
 }
