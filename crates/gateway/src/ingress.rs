@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cloak_node::{Application, Code, OpenRequest, OpenedSession, Opener};
+use cloak_node::{Application, Code, Early, OpenRequest, OpenedSession, Opener};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,6 @@ use tracing::debug;
 
 use crate::config::Route;
 use crate::destination::{Aliases, Destination};
-use crate::pipe::pipe;
 use crate::relay::relay;
 use crate::stream::{Client, Prefixed};
 use crate::users::Users;
@@ -82,27 +81,49 @@ impl Ingress {
     /// # Errors
     /// The code for the application.
     pub(crate) async fn open(&self, destination: &Destination) -> Result<Opened, Code> {
+        match destination {
+            Destination::Cloak { name, port } => {
+                self.open_session(name, *port, Early::default()).await.map(Opened::Session)
+            }
+            ordinary => self.connect(ordinary).await.map(Opened::Direct),
+        }
+    }
+
+    /// Opens an ordinary connection.
+    ///
+    /// # Errors
+    /// The code for the application.
+    pub(crate) async fn connect(&self, ordinary: &Destination) -> Result<TcpStream, Code> {
+        let settings = self.settings();
+        self.attempt(outbound::connect(&settings.route, ordinary)).await
+    }
+
+    /// Opens a session, with what the application has said already.
+    ///
+    /// # Errors
+    /// The code for the application.
+    pub(crate) async fn open_session(
+        &self,
+        name: &str,
+        port: u16,
+        early: Early,
+    ) -> Result<Box<dyn OpenedSession>, Code> {
+        let (name, application) = (name.to_owned(), self.application.to_string());
+        let request = OpenRequest { name, port, application, early };
+        self.attempt(self.shared.opener.open(request)).await
+    }
+
+    /// Opens something, where the connection may, in the time there is for it.
+    async fn attempt<T>(&self, opening: impl Future<Output = Result<T, Code>>) -> Result<T, Code> {
         if let Some(code) = self.refusal {
             return Err(code);
         }
-        let settings = self.settings();
-        let opening = async {
-            match destination {
-                Destination::Cloak { name, port } => {
-                    let request = OpenRequest {
-                        name: name.clone(),
-                        port: *port,
-                        application: self.application.to_string(),
-                    };
-                    self.shared.opener.open(request).await.map(Opened::Session)
-                }
-                ordinary => outbound::connect(&settings.route, ordinary).await.map(Opened::Direct),
-            }
-        };
         tokio::select! {
             biased;
             () = self.shared.stopping.cancelled() => Err(Code::ShuttingDown),
-            opened = timeout(settings.open_timeout, opening) => opened.unwrap_or(Err(Code::Timeout)),
+            opened = timeout(self.settings().open_timeout, opening) => {
+                opened.unwrap_or(Err(Code::Timeout))
+            }
         }
     }
 
@@ -133,20 +154,6 @@ pub(crate) enum Opened {
     Direct(TcpStream),
 }
 
-impl Opened {
-    /// A stream to the other end.
-    pub(crate) fn into_stream(self) -> Box<dyn Application> {
-        match self {
-            Self::Direct(stream) => Box::new(stream),
-            Self::Session(session) => {
-                let (near, far) = pipe(PIPE);
-                session.attach(Box::new(far));
-                Box::new(near)
-            }
-        }
-    }
-}
-
 /// Counts what is limited in number.
 #[derive(Clone, Default)]
 pub(crate) struct Counter(Arc<AtomicUsize>);
@@ -167,6 +174,3 @@ impl Drop for Slot {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
-
-/// Bytes that a plain HTTP request may have on their way to its session, in each direction.
-const PIPE: usize = 64 * 1024;

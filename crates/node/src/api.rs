@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use cloak_base::{DeviceId, EntityId};
-use cloak_wire::{Code, Target};
+use cloak_wire::{Code, Early, Target};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -60,6 +60,9 @@ pub struct OpenRequest {
     pub port: u16,
     /// Who asks, for `sessions`: the peer address on the proxy side.
     pub application: String,
+    /// What the application has said already: it saves a round trip. Not to be said again by the
+    /// stream that is attached; gone where the session cannot be opened.
+    pub early: Early,
 }
 
 /// Opens sessions; the node is one.

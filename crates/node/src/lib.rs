@@ -45,7 +45,7 @@ pub use admin::{InviteReply, InviteRequest};
 pub use api::{
     Application, Backend, BoxFuture, Incoming, OpenRequest, OpenedSession, Opener, ServiceTable,
 };
-pub use cloak_wire::{Code, Target};
+pub use cloak_wire::{Code, EARLY_MAX, Early, Target};
 pub use config::{DeviceConfig, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
 pub use directory::Candidate;
 pub use home::{Home, HomeError, InitNames};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cloak_base::{DeviceId, SessionId};
 use cloak_session::{Role, Session};
-use cloak_wire::{Code, Secret, Target};
+use cloak_wire::{Code, Early, Secret, Target};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
 use crate::Node;
@@ -46,7 +47,7 @@ async fn open_at(
     patience: Duration,
 ) -> Result<Box<dyn OpenedSession>, Code> {
     if device == shared.tls.device() {
-        return open_here(shared, request.port).await;
+        return open_here(shared, request).await;
     }
     shared.own_standing()?;
     if !shared.ledger.admits_new_session() {
@@ -56,9 +57,10 @@ async fn open_at(
     let (opening, opened) = Opening::start(shared, &peer, request)?;
     let result = match tokio::time::timeout(patience, opened).await {
         // The session's own deadline decides from here on, once it has a lane.
-        Err(_) => match opening.handle.snapshot().and_then(|snapshot| snapshot.lane) {
-            None => Err(Code::PeerUnreachable),
-            Some(_) => Err(Code::Timeout),
+        Err(_) => match opening.handle.snapshot() {
+            // What was said to a device is not said to another one as well.
+            Some(snapshot) if snapshot.lane.is_some() || snapshot.sent > 0 => Err(Code::Timeout),
+            _ => Err(Code::PeerUnreachable),
         },
         Ok(result) => result.unwrap_or(Err(Code::ShuttingDown)),
     };
@@ -97,7 +99,8 @@ impl Opening {
             target,
             shared.ledger.account(peer.device()),
             shared.split_rng(),
-        );
+        )
+        .saying(&request.early);
         let (answer, opened) = oneshot::channel();
         let (attach, attached) = oneshot::channel();
         let source = Source::Proxy { opened: Some(answer), attach: attached };
@@ -117,32 +120,40 @@ impl OpenedSession for Opening {
 }
 
 /// A service of this very device: no session is needed.
-async fn open_here(shared: &Arc<Shared>, port: u16) -> Result<Box<dyn OpenedSession>, Code> {
+async fn open_here(
+    shared: &Arc<Shared>,
+    request: &OpenRequest,
+) -> Result<Box<dyn OpenedSession>, Code> {
     let incoming = Incoming {
         peer: shared.home.entity_name(),
         entity: shared.home.entity(),
         device: shared.tls.device(),
-        target: Target::Service(port),
+        target: Target::Service(request.port),
     };
     shared.authorise(&incoming)?;
     let (backend, _) = shared.services.connect(incoming).await?;
-    Ok(Box::new(Here { shared: Arc::clone(shared), backend }))
+    Ok(Box::new(Here { shared: Arc::clone(shared), backend, early: request.early.clone() }))
 }
 
 struct Here {
     shared: Arc<Shared>,
     backend: Box<dyn Application>,
+    early: Early,
 }
 
 impl OpenedSession for Here {
     fn attach(self: Box<Self>, mut application: Box<dyn Application>) {
-        let Self { shared, mut backend } = *self;
+        let Self { shared, mut backend, early } = *self;
         let cancel = shared.cancel.clone();
         shared.tasks.spawn(async move {
+            let copying = async {
+                backend.write_all(&early).await?;
+                tokio::io::copy_bidirectional(&mut application, &mut backend).await
+            };
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
-                copied = tokio::io::copy_bidirectional(&mut application, &mut backend) => {
+                copied = copying => {
                     if copied.is_err() {
                         application.reset();
                         backend.reset();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloak_base::DeviceId;
 use cloak_identity::Name;
-use cloak_wire::Code;
+use cloak_wire::{Code, Early};
 
 use crate::api::{OpenRequest, Opener};
 use crate::directory::Candidate;
@@ -182,8 +182,12 @@ impl Node {
 
     /// Opens a session to the service, and drops it: what the responder says is the answer.
     async fn try_service(&self, name: &str, port: u16) -> Vec<ResolveStep> {
-        let request =
-            OpenRequest { name: name.to_owned(), port, application: "cloak why".to_owned() };
+        let request = OpenRequest {
+            name: name.to_owned(),
+            port,
+            application: "cloak why".to_owned(),
+            early: Early::default(),
+        };
         let opened = tokio::time::timeout(PROBE_TIMEOUT, self.open(request)).await;
         let code = match opened {
             Ok(Ok(_)) => {

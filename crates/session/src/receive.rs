@@ -103,6 +103,20 @@ impl Receive {
         Ok(fresh)
     }
 
+    /// Takes the bytes that came with an `Open`, for which no credit was given yet; holds those that
+    /// are new.
+    pub(crate) fn early(
+        &mut self,
+        memory: &Memory,
+        base: u64,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        self.limit = self.limit.max(base + bytes.len() as u64);
+        let fresh = self.data(base, bytes)?;
+        self.hold(memory, fresh);
+        Ok(())
+    }
+
     /// Takes the `Fin` that came at `position`.
     pub(crate) fn fin(&mut self, position: u64) -> Result<(), Violation> {
         match self.fin {

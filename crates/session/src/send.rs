@@ -124,6 +124,19 @@ impl Send {
         }
     }
 
+    /// Takes the application's first bytes, which go with `Open`.
+    pub(crate) fn early(&mut self, memory: &Memory, bytes: &[u8]) {
+        self.queue.push(memory, bytes);
+    }
+
+    /// All there is goes with `Open`, again where it went before.
+    pub(crate) fn send_early(&mut self) -> &[u8] {
+        let base = self.queue.start();
+        self.next = self.queue.end();
+        self.sent_max = self.sent_max.max(self.next);
+        self.queue.slice(base, u64::MAX)
+    }
+
     pub(crate) fn finish(&mut self) {
         self.fin.get_or_insert(self.queue.end());
     }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cloak_base::{DeviceId, Epoch, Incarnation, Instant, Rng, SessionId};
-use cloak_wire::{Code, Open, Secret, Target};
+use cloak_wire::{Code, Early, Open, Secret, Target};
 
 use crate::lane::Lane;
 use crate::receive::Receive;
@@ -41,6 +41,8 @@ pub struct Session {
     target: Target,
     /// Offset at which both streams begin; zero but in tests.
     base: u64,
+    /// Initiator: bytes that went with our `Open`.
+    early: u64,
     phase: Phase,
 
     lanes: Vec<Lane>,
@@ -141,6 +143,14 @@ impl Session {
         session
     }
 
+    /// The application's first bytes. They go with `Open`, and need no round trip of their own, where
+    /// the peer's run is known by then. To be given before the first lane.
+    #[must_use]
+    pub fn saying(mut self, early: &Early) -> Self {
+        self.send.early(&self.memory, early);
+        self
+    }
+
     /// The other end of a session, begun by `open` from an authorised peer.
     pub fn respond(now: Instant, config: Config, open: &Open, memory: Memory, rng: Rng) -> Self {
         let (secret, target) = (open.secret, open.target.clone());
@@ -148,6 +158,8 @@ impl Session {
             Self::new(now, config, Role::Responder, open.session, secret, target, memory, rng);
         session.attempted = open.epoch;
         session.send.grant(open.credit);
+        let taken = session.receive.early(&session.memory, session.base, &open.early);
+        debug_assert_eq!(taken, Ok(()), "the beginning of a stream is always valid");
         session
     }
 
@@ -171,6 +183,7 @@ impl Session {
             secret,
             target,
             base: 0,
+            early: 0,
             phase: Phase::Opening(now + config.opening_max),
             lanes: Vec::new(),
             current: None,
@@ -210,7 +223,9 @@ impl Session {
         self.base = offset;
         self.send = Send::new(offset, self.config.buffer_start, self.config.buffer_max);
         self.send.grant(offset + self.config.idle_credit);
+        let early = self.receive.held().to_vec();
         self.receive = Receive::new(offset, &self.config, self.now);
+        self.receive.early(&self.memory, offset, &early).expect("the beginning is valid");
         self
     }
 

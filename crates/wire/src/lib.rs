@@ -19,7 +19,7 @@ pub use frame::{Frame, data_header};
 pub use hello::{Hello, Nonce, Purpose, Serials, VERSION};
 pub use peer::PeerFrame;
 pub use preamble::{Cookie, PREAMBLE_LEN, PREAMBLE_MAGIC, Status, parse_preamble, preamble};
-pub use session::{Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target};
+pub use session::{Early, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target};
 
 /// Bytes before each frame's body.
 pub const HEADER_LEN: usize = 4;
@@ -27,8 +27,8 @@ pub const HEADER_LEN: usize = 4;
 pub const CONTROL_MAX: usize = 8 * 1024;
 /// Largest body of a `Data` frame, in bytes: what the 24-bit length can say, less nothing.
 pub const DATA_MAX: usize = (1 << 24) - 1;
-/// Largest number of bytes that may follow an `Open` before it is answered.
-pub const EARLY_DATA_MAX: usize = 16 * 1024;
+/// Largest number of bytes that go with an `Open`: a page, which holds nearly every request's head.
+pub const EARLY_MAX: usize = 4 * 1024;
 /// Largest number of locators in a binding or message.
 pub const LOCATORS_MAX: usize = 8;
 /// Largest number of sessions named in one `Nudge`.

@@ -6,7 +6,7 @@ use cloak_base::{Epoch, SessionId};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
-use crate::Code;
+use crate::{Code, EARLY_MAX};
 
 /// The secret of a session: 32 random bytes drawn by its initiator. Never printed.
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -53,6 +53,55 @@ pub struct Open {
     /// Rank of this `Open`, together with the initiator's role: a repeated one has a higher epoch.
     #[n(4)]
     pub epoch: Epoch,
+    /// The first bytes of the initiator's stream.
+    #[n(5)]
+    pub early: Early,
+}
+
+/// What the application has said before its session is open, at most [`EARLY_MAX`] bytes. Never
+/// printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Early(Vec<u8>);
+
+impl Early {
+    /// The front of `bytes`, as much as may go early.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(bytes[..bytes.len().min(EARLY_MAX)].to_vec())
+    }
+}
+
+impl std::ops::Deref for Early {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Early {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes]", self.0.len())
+    }
+}
+
+impl<C> Encode<C> for Early {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Early {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d.bytes()?;
+        if bytes.len() > EARLY_MAX {
+            return Err(minicbor::decode::Error::message("too many early bytes"));
+        }
+        Ok(Self(bytes.to_vec()))
+    }
 }
 
 /// The answer to an [`Open`] that succeeded.

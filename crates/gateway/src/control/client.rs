@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::guard::CONTROL_HOST;
-use super::message::{Refusal, STREAM_PROTOCOL, ServiceName, path};
+use super::message::{Connect, Refusal, STREAM_PROTOCOL, path};
 use super::rejoined::Rejoined;
 
 /// Largest answer that is read: 16,384 sessions of a kilobyte, four times over.
@@ -88,8 +88,8 @@ impl Client {
     ///
     /// # Cancel safety
     /// Dropping the future abandons the session.
-    pub async fn open(&self, service: &ServiceName) -> Result<Rejoined, ClientError> {
-        let mut request = request(Method::POST, path::CONNECT, to_json(service));
+    pub async fn open(&self, asked: &Connect) -> Result<Rejoined, ClientError> {
+        let mut request = request(Method::POST, path::CONNECT, to_json(asked));
         let headers = request.headers_mut();
         headers.insert(CONNECTION, "upgrade".parse().expect("invariant: a constant header"));
         headers.insert(UPGRADE, STREAM_PROTOCOL.parse().expect("invariant: a constant header"));

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use cloak_node::Status;
+use cloak_node::{EARLY_MAX, Early, Status};
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 /// The paths, each with the command that asks for it.
@@ -36,7 +37,7 @@ pub mod path {
     pub const TRACE: &str = "/v1/trace";
     /// POST [`super::ServiceName`]: `cloak why`.
     pub const WHY: &str = "/v1/why";
-    /// POST [`super::ServiceName`] with an upgrade: `cloak connect`.
+    /// POST [`super::Connect`] with an upgrade: `cloak connect`.
     pub const CONNECT: &str = "/v1/connect";
     /// POST [`super::Invite`]: `cloak invite` and `cloak device invite`.
     pub const INVITE: &str = "/v1/invite";
@@ -83,6 +84,33 @@ pub struct ServiceName {
     /// The service's port.
     #[serde(default)]
     pub port: Option<u16>,
+}
+
+/// Asks for a session to a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// For example `demo.cloak`.
+    pub name: String,
+    /// The service's port.
+    pub port: u16,
+    /// The first bytes of the stream, at most [`EARLY_MAX`](cloak_node::EARLY_MAX), in base64: they
+    /// save a round trip to the peer. The stream goes on after them.
+    #[serde(default)]
+    pub early: String,
+}
+
+impl Connect {
+    /// Asks for a session that begins with `early`; what is more than may go early is left out.
+    pub fn new(name: String, port: u16, early: &[u8]) -> Self {
+        Self { name, port, early: BASE64.encode(&Early::of(early)) }
+    }
+
+    /// The first bytes of the stream; none where it is not what is asked for.
+    pub(super) fn early(&self) -> Option<Early> {
+        let bytes = BASE64.decode(self.early.as_bytes()).ok()?;
+        (bytes.len() <= EARLY_MAX).then(|| Early::of(&bytes))
+    }
 }
 
 /// A member or a device.

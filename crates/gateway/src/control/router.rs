@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cloak_identity::INVITATION_LIFE_MAX;
-use cloak_node::{ControlError, InviteKind, InviteRequest};
+use cloak_node::{ControlError, InviteKind, InviteRequest, OpenRequest};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::message::{
-    EntityBackup, Invitation, InvitationKind, Invite, Named, REQUEST_BYTES_MAX, RealmBackup,
-    Refusal, ServiceName, SessionId, Stopping, path,
+    Connect, EntityBackup, Invitation, InvitationKind, Invite, Named, REQUEST_BYTES_MAX,
+    RealmBackup, Refusal, ServiceName, SessionId, Stopping, path,
 };
 use super::{Control, guard};
 
@@ -50,16 +50,18 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
     response
 }
 
-/// The service named in the body of a [`path::CONNECT`] request, if the request may be answered.
-pub(super) async fn service_to_connect<B>(request: Request<B>) -> Result<(String, u16), Refusal>
+/// What the body of a [`path::CONNECT`] request asks for.
+pub(super) async fn service_to_connect<B>(request: Request<B>) -> Result<OpenRequest, Refusal>
 where
     B: Body + Send,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let ServiceName { name, port } = read(request.into_body()).await?;
-    let port = port.ok_or_else(|| Refusal::usage(MALFORMED, "a port is missing"))?;
-    Ok((name, port))
+    let asked: Connect = read(request.into_body()).await?;
+    let early = asked.early();
+    let early = early.ok_or_else(|| Refusal::usage(MALFORMED, "`early` is not what it may be"))?;
+    let application = "cloak connect".to_owned();
+    Ok(OpenRequest { name: asked.name, port: asked.port, application, early })
 }
 
 /// Refuses what a web page could have caused.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cloak_node::{Code, OpenRequest, OpenedSession, Opener};
+use cloak_node::{Code, OpenedSession, Opener};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, UPGRADE};
@@ -44,9 +44,8 @@ async fn open(
     opener: &impl Opener,
     request: Request<Incoming>,
 ) -> Result<Box<dyn OpenedSession>, Refusal> {
-    let (name, port) = service_to_connect(request).await?;
-    let application = "cloak connect".to_owned();
-    let request = OpenRequest { name: name.clone(), port, application };
+    let request = service_to_connect(request).await?;
+    let (name, port) = (request.name.clone(), request.port);
     opener.open(request).await.map_err(|code| {
         let Explanation(what, why, todo) = explain(code);
         let message = format!("{name}:{port}: {what} {why} {todo}");

@@ -2,14 +2,14 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 
 use cloak_node::{
-    Application, Code, Home, InitNames, NodeConfig, OpenRequest, OpenedSession, Opener,
+    Application, Code, Early, Home, InitNames, NodeConfig, OpenRequest, OpenedSession, Opener,
 };
 use cloak_transport::SystemClock;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
-use super::message::{Named, ServiceName, SessionId, Stopping};
+use super::message::{Connect, Named, SessionId, Stopping};
 use super::*;
 use crate::{OutboundConfig, Proxy, ProxyConfig};
 
@@ -157,7 +157,7 @@ async fn the_socket_is_private_and_replaces_one_left_behind() {
 /// Opens sessions that echo, but for the name `nobody.cloak`.
 struct Echo(TaskTracker);
 
-struct EchoSession(TaskTracker);
+struct EchoSession(TaskTracker, Early);
 
 impl Opener for Echo {
     fn open(&self, request: OpenRequest) -> BoxFuture<'_, Result<Box<dyn OpenedSession>, Code>> {
@@ -165,16 +165,19 @@ impl Opener for Echo {
             if request.name == "nobody.cloak" {
                 return Err(Code::UnknownName);
             }
-            Ok(Box::new(EchoSession(self.0.clone())) as Box<dyn OpenedSession>)
+            Ok(Box::new(EchoSession(self.0.clone(), request.early)) as Box<dyn OpenedSession>)
         })
     }
 }
 
 impl OpenedSession for EchoSession {
     fn attach(self: Box<Self>, application: Box<dyn Application>) {
-        self.0.spawn(async move {
+        let Self(tasks, early) = *self;
+        tasks.spawn(async move {
             let (mut from, mut to) = tokio::io::split(application);
-            let _ = tokio::io::copy(&mut from, &mut to).await;
+            let mut all = early.to_vec();
+            let _ = from.read_to_end(&mut all).await;
+            let _ = to.write_all(&all).await;
             let _ = to.shutdown().await;
         });
     }
@@ -200,7 +203,7 @@ async fn a_connection_becomes_a_stream() {
     });
 
     let client = Client::new(&path);
-    let ask = |name: &str| ServiceName { name: name.to_owned(), port: Some(80) };
+    let ask = |name: &str| Connect::new(name.to_owned(), 80, b"here, ");
     let Err(ClientError::Refused(refused)) = client.open(&ask("nobody.cloak")).await else {
         panic!("a name that nobody has")
     };
@@ -213,6 +216,6 @@ async fn a_connection_becomes_a_stream() {
     stream.shutdown().await.unwrap();
     let mut back = String::new();
     stream.read_to_string(&mut back).await.unwrap();
-    assert_eq!(back, "there and back");
+    assert_eq!(back, "here, there and back");
     std::fs::remove_file(path).unwrap();
 }

@@ -4,11 +4,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cloak_node::Application;
+use cloak_node::{Application, Code, EARLY_MAX, Early};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
@@ -18,6 +19,7 @@ use super::head;
 use crate::destination::Destination;
 use crate::errors::Failure;
 use crate::ingress::Ingress;
+use crate::pipe::pipe;
 
 /// Connections to the destinations that one application asked for. They end with it.
 #[derive(Default)]
@@ -55,10 +57,43 @@ impl Upstreams {
                 },
             }
         }
-        let mut sender = self.connect(ingress, destination).await?;
-        let response = sender.send_request(request).await.map_err(|error| bad_gateway(&error))?;
+        let (sender, response) = match destination {
+            Destination::Cloak { name, port } => {
+                let copy = repeatable(&request);
+                match (self.send_early(ingress, (name, *port), request).await, copy) {
+                    // It may have had the request, and has forgotten.
+                    (Err(Failure::Code(Code::PeerRestarted)), Some(copy)) => {
+                        self.send_early(ingress, (name, *port), copy).await?
+                    }
+                    (sent, _) => sent?,
+                }
+            }
+            ordinary => {
+                let mut sender = self.connect(Box::new(ingress.connect(ordinary).await?)).await?;
+                let response = sender.send_request(request).await;
+                (sender, response.map_err(|error| bad_gateway(&error))?)
+            }
+        };
         self.put_idle(destination, sender);
         Ok(response)
+    }
+
+    /// Sends a request on a new session, and its first bytes with the request for that: they save a
+    /// round trip to the peer.
+    async fn send_early(
+        &self,
+        ingress: &Ingress,
+        (name, port): (&str, u16),
+        request: Request<RequestBody>,
+    ) -> Result<(SendRequest<RequestBody>, Response<Incoming>), Failure> {
+        let (near, mut far) = pipe(PIPE);
+        let mut sender = self.connect(Box::new(near)).await?;
+        let response = sender.send_request(request);
+        let mut first = [0; EARLY_MAX];
+        let len = far.read(&mut first).await.map_err(|_| Failure::BadGateway)?;
+        let session = ingress.open_session(name, port, Early::of(&first[..len])).await?;
+        session.attach(Box::new(far));
+        Ok((sender, response.await.map_err(|error| bad_gateway(&error))?))
     }
 
     /// Ends all connections in order: what their backends see is an end, not a reset.
@@ -73,12 +108,11 @@ impl Upstreams {
         let _ = timeout(END_TIMEOUT, all).await;
     }
 
+    /// A client of HTTP on `stream`, run by a task of its own.
     async fn connect(
         &self,
-        ingress: &Ingress,
-        destination: &Destination,
+        stream: Box<dyn Application>,
     ) -> Result<SendRequest<RequestBody>, Failure> {
-        let stream: Box<dyn Application> = ingress.open(destination).await?.into_stream();
         let handshake = http1::Builder::new()
             .preserve_header_case(true)
             .max_headers(head::FIELDS_MAX)
@@ -135,6 +169,8 @@ fn bad_gateway(error: &hyper::Error) -> Failure {
     Failure::BadGateway
 }
 
+/// Bytes that a request may have on their way to its session, in each direction.
+const PIPE: usize = 64 * 1024;
 /// Most idle connections per application's connection.
 const IDLE_MAX: usize = 4;
 /// How long the ends of connections may take to be passed on.

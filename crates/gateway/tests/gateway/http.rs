@@ -259,6 +259,27 @@ async fn bytes_after_upgrade_wait_for_the_101() {
 }
 
 /// A session that breaks in the middle of an answer must not look like the answer's end.
+/// A request's head needs no round trip of its own; where the connection is there already, neither
+/// does a session.
+#[tokio::test]
+async fn a_request_goes_with_the_request_for_its_session() {
+    let (sender, mut sessions) = mpsc::channel(1);
+    let gateway = Gateway::start(&[("bob.cloak", Peer::Test(sender))]);
+    let mut stream = gateway.connect().await;
+    for path in ["first", "second"] {
+        let get = format!("GET http://bob.cloak/{path} HTTP/1.1\r\nHost: bob.cloak\r\n\r\n");
+        stream.write_all(get.as_bytes()).await.unwrap();
+    }
+    let mut session = timeout(DEADLINE, sessions.recv()).await.unwrap().unwrap();
+    for path in ["first", "second"] {
+        let head = read_head(&mut session).await;
+        assert!(head.starts_with(&format!("GET /{path} HTTP/1.1\r\n")), "{head:?}");
+        session.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    }
+    let said = gateway.node.said();
+    assert!(matches!(&said[..], [first] if first.starts_with(b"GET /first HTTP/1.1\r\n")));
+}
+
 #[tokio::test]
 async fn a_broken_session_is_no_complete_answer() {
     for (version, head) in [

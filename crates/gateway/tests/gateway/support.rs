@@ -1,15 +1,18 @@
 //! A fake node, backends to connect to, and plain clients.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cloak_gateway::{ListenAddress, OutboundConfig, Proxy, ProxyConfig, ProxyHandle};
 use cloak_node::{Application, BoxFuture, Code, OpenRequest, OpenedSession, Opener};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +38,7 @@ pub(crate) enum Peer {
 pub(crate) struct FakeNode {
     peers: BTreeMap<String, Peer>,
     opened: Mutex<Vec<(String, u16)>>,
+    said: Mutex<Vec<Vec<u8>>>,
     tasks: TaskTracker,
 }
 
@@ -43,11 +47,17 @@ impl FakeNode {
     pub(crate) fn opened(&self) -> Vec<(String, u16)> {
         self.opened.lock().unwrap().clone()
     }
+
+    /// What was said with each of them.
+    pub(crate) fn said(&self) -> Vec<Vec<u8>> {
+        self.said.lock().unwrap().clone()
+    }
 }
 
 impl Opener for FakeNode {
     fn open(&self, request: OpenRequest) -> BoxFuture<'_, Result<Box<dyn OpenedSession>, Code>> {
         self.opened.lock().unwrap().push((request.name.clone(), request.port));
+        self.said.lock().unwrap().push(request.early.to_vec());
         let peer = self.peers.get(&request.name).cloned();
         let tasks = self.tasks.clone();
         Box::pin(async move {
@@ -55,10 +65,12 @@ impl Opener for FakeNode {
                 None => return Err(Code::UnknownName),
                 Some(Peer::Refuses(code)) => return Err(code),
                 Some(Peer::Hangs) => return std::future::pending().await,
-                Some(Peer::Test(sender)) => Box::new(Handed(sender)),
+                Some(Peer::Test(sender)) => Box::new(Handed(sender, request.early.to_vec())),
                 Some(Peer::Backend(address)) => {
                     let backend = TcpStream::connect(address).await;
-                    Box::new(Carried(backend.map_err(|_| Code::BackendRefused)?, tasks))
+                    let mut backend = backend.map_err(|_| Code::BackendRefused)?;
+                    backend.write_all(&request.early).await.unwrap();
+                    Box::new(Carried(backend, tasks))
                 }
             };
             Ok(session)
@@ -66,11 +78,58 @@ impl Opener for FakeNode {
     }
 }
 
-struct Handed(mpsc::Sender<Box<dyn Application>>);
+struct Handed(mpsc::Sender<Box<dyn Application>>, Vec<u8>);
 
 impl OpenedSession for Handed {
     fn attach(self: Box<Self>, application: Box<dyn Application>) {
-        assert!(self.0.try_send(application).is_ok(), "a test takes one application at a time");
+        let Self(sender, early) = *self;
+        let application = Box::new(Said { early, application });
+        assert!(sender.try_send(application).is_ok(), "a test takes one application at a time");
+    }
+}
+
+/// An application, and what it said before its session was open.
+struct Said {
+    early: Vec<u8>,
+    application: Box<dyn Application>,
+}
+
+impl AsyncRead for Said {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.application).poll_read(cx, buf);
+        }
+        let len = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early.drain(..len).collect::<Vec<u8>>());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Said {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.application).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.application).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.application).poll_shutdown(cx)
+    }
+}
+
+impl Application for Said {
+    fn reset(self: Box<Self>) {
+        self.application.reset();
     }
 }
 
@@ -110,7 +169,8 @@ impl Gateway {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let peers = peers.iter().map(|(name, peer)| ((*name).to_owned(), peer.clone())).collect();
         let opened = Mutex::default();
-        let node = Arc::new(FakeNode { peers, opened, tasks: tasks.clone() });
+        let node =
+            Arc::new(FakeNode { peers, opened, said: Mutex::default(), tasks: tasks.clone() });
         let handle = proxy.handle();
         tasks.spawn(proxy.run(Arc::clone(&node) as Arc<dyn Opener>, cancel.clone()));
         Self { address, node, handle, cancel, tasks }
@@ -220,7 +280,7 @@ pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 /// A head with its empty line; what there is of it at the end of the stream.
-pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     let reading = async {
         while !head.ends_with(b"\r\n\r\n") {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloak_node::{
-    Application, Backend, BoxFuture, Code, Home, Incoming, InitNames, InviteKind, InviteRequest,
-    Node, NodeConfig, OpenRequest, Opener, ServiceTable,
+    Application, Backend, BoxFuture, Code, Early, Home, Incoming, InitNames, InviteKind,
+    InviteRequest, Node, NodeConfig, OpenRequest, Opener, ServiceTable,
 };
 use cloak_transport::{Clock, SystemClock};
 use tempfile::TempDir;
@@ -135,8 +135,17 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 
 /// Opens a session to the echo service of `name`, once the name is known.
 pub async fn open(node: &Node, name: &str) -> DuplexStream {
-    let request =
-        || OpenRequest { name: name.to_owned(), port: ECHO, application: "test".to_owned() };
+    open_saying(node, name, b"").await
+}
+
+/// Opens one that begins with `early`, which the application does not write again.
+pub async fn open_saying(node: &Node, name: &str, early: &[u8]) -> DuplexStream {
+    let request = || OpenRequest {
+        name: name.to_owned(),
+        port: ECHO,
+        application: "test".to_owned(),
+        early: Early::of(early),
+    };
     let opened = eventually("the session opens", || async {
         match node.open(request()).await {
             Ok(opened) => Some(opened),

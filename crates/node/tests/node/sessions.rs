@@ -1,9 +1,11 @@
 //! Sessions between nodes, undisturbed and cut.
 
-use cloak_node::{Code, OpenRequest, Opener, SessionState};
+use cloak_node::{Code, EARLY_MAX, Early, OpenRequest, Opener, SessionState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::realm::{FORBIDDEN, config, echo, eventually, found, join, join_with, open, system};
+use crate::realm::{
+    FORBIDDEN, config, echo, eventually, found, join, join_with, open, open_saying, system,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_carries_bytes_both_ways_and_ends_cleanly() {
@@ -48,13 +50,41 @@ async fn bytes_survive_cut_lanes_exactly_once_and_in_order() {
     assert!(received == expected, "{} of {} bytes", received.len(), expected.len());
 }
 
+/// Whether the peer's run is known by then or not, and at a service of one's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_early_comes_first_and_once() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let early = [b'e'; EARLY_MAX];
+    for (round, name) in ["alice.cloak", "alice.cloak", "bob.cloak"].into_iter().enumerate() {
+        let mut stream = open_saying(&bob.node, name, &early).await;
+        stream.write_all(b"and then").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).await.unwrap();
+        assert!(back == [&early[..], b"and then"].concat(), "{round}: {} bytes", back.len());
+    }
+    let request = |port| OpenRequest {
+        name: "alice.cloak".to_owned(),
+        port,
+        application: String::new(),
+        early: Early::of(b"not for you"),
+    };
+    assert_eq!(bob.node.open(request(FORBIDDEN)).await.err(), Some(Code::NotAllowed));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_have_their_codes() {
     let alice = found("alice", system()).await;
     let bob = join(&alice.node, "bob", system()).await;
     open(&bob.node, "alice.cloak").await;
     let code = async |name: &str, port| {
-        let request = OpenRequest { name: name.to_owned(), port, application: String::new() };
+        let request = OpenRequest {
+            name: name.to_owned(),
+            port,
+            application: String::new(),
+            early: Early::default(),
+        };
         bob.node.open(request).await.err()
     };
     assert_eq!(code("alice.cloak", FORBIDDEN).await, Some(Code::NotAllowed));

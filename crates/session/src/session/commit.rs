@@ -71,9 +71,10 @@ impl Session {
         let standing = Standing { received: self.base, delivered: self.base, credit: 0 };
         let taken = self.commit(lane, rank, standing, Hearing::Unanswered);
         debug_assert_eq!(taken, Ok(()), "the beginning of a stream is always valid");
-        let base = self.base;
+        // What came with `Open` is here; the lane goes on after it.
+        let received = self.receive.received();
         if let Some(lane) = self.lane_mut(lane) {
-            lane.position = base;
+            lane.position = received;
         }
         match self.phase {
             Phase::Open => self.greet_current(Greeting::Opened),

@@ -120,10 +120,13 @@ impl Session {
             return Ok(()); // The one that `respond` was given.
         }
         self.check_rank(rank)?;
-        let is_fresh = self.receive.received() == self.base && self.send.acked() == self.base;
+        let early_end = self.base + open.early.len() as u64;
+        let is_fresh = self.receive.received() <= early_end && self.send.acked() == self.base;
         if !is_fresh || !self.spill.is_here() {
             return Err(LaneError::StaleRank); // The initiator has gone on since.
         }
+        // Where they were shed.
+        self.receive.early(&self.memory, self.base, &open.early)?;
         self.send.grant(open.credit);
         self.take_opening_lane(lane, rank);
         Ok(())
@@ -132,12 +135,13 @@ impl Session {
     fn handle_opened(&mut self, lane: LaneId, opened: Opened) -> Result<(), LaneError> {
         let rank = self.attempted_on(lane, Greeting::Open)?;
         self.check_rank(rank)?;
-        if self.send.acked() != self.base {
+        let (received, delivered) = (self.base + self.early, self.base);
+        // Nothing but these can be acknowledged: by a `Resume` that stood for an `Opened`.
+        if self.send.acked() > received {
             return Err(Violation::Offset.into());
         }
         self.open_here();
-        let standing =
-            Standing { received: self.base, delivered: self.base, credit: opened.credit };
+        let standing = Standing { received, delivered, credit: opened.credit };
         self.commit(lane, rank, standing, Hearing::Assumed)?;
         // It confirms the session; most applications say something at once, which does so, too.
         self.receive.ack_soon(self.now);

@@ -66,15 +66,16 @@ impl Session {
     }
 
     /// The peer's present run, from each `Hello`. A newer one than before means that the peer
-    /// restarted and no longer has the session: it ends, unless nothing was sent on it yet.
+    /// restarted and no longer has the session: it ends, unless none of our bytes was sent on it yet.
     pub fn peer_incarnation(&mut self, now: Instant, incarnation: Incarnation) {
         self.tick(now);
         let known = *self.incarnation.get_or_insert(incarnation);
         let is_newer = incarnation.counter >= known.counter && incarnation != known;
         if is_newer {
             self.incarnation = Some(incarnation);
-            let never_opened =
-                self.role == Role::Initiator && matches!(self.phase, Phase::Opening(_));
+            let never_opened = self.role == Role::Initiator
+                && matches!(self.phase, Phase::Opening(_))
+                && self.early == 0;
             if !never_opened && !self.is_ended() {
                 self.end(End::Lost(Code::PeerRestarted));
             }

@@ -1,7 +1,7 @@
 //! What goes on the lanes. Control frames go ahead of data at every frame boundary.
 
 use cloak_base::Instant;
-use cloak_wire::{Open, Opened, Resume, Resumed, SessionFrame};
+use cloak_wire::{Early, Open, Opened, Resume, Resumed, SessionFrame};
 
 use super::{Leaving, Phase, Session, Tell};
 use crate::lane::{Greeting, Hearing};
@@ -101,12 +101,19 @@ impl Session {
 
     fn open_frame(&mut self, id: LaneId) -> SessionFrame {
         let credit = self.ours(id).credit;
+        // A restarted peer might serve them twice, and only who knew its run before notices.
+        let early = match self.incarnation {
+            Some(_) => Early::of(self.send.send_early()),
+            None => Early::default(),
+        };
+        self.early = early.len() as u64;
         SessionFrame::Open(Open {
             session: self.id,
             secret: self.secret,
             target: self.target.clone(),
             credit,
             epoch: self.attempted,
+            early,
         })
     }
 

@@ -1,6 +1,6 @@
 //! An application at one end: writes so many bytes, reads what comes, and checks every one.
 
-use cloak_wire::Code;
+use cloak_wire::{Code, Early};
 
 /// The byte at an offset of the stream that `side` writes.
 pub(crate) fn byte_at(side: usize, offset: u64) -> u8 {
@@ -57,6 +57,13 @@ impl App {
         assert!(len == 0 || !self.ended, "bytes after the end of file");
         self.appetite -= len as u64;
         len
+    }
+
+    /// What it says before its session is open.
+    pub(crate) fn say(&mut self, len: u64) -> Early {
+        let bytes: Vec<u8> = (0..len).map(|offset| byte_at(self.side, offset)).collect();
+        self.written = len;
+        Early::of(&bytes)
     }
 
     /// Writes into `room`; gives how many bytes.

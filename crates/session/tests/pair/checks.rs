@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use cloak_base::{DeviceId, Epoch, Instant, Rng, SessionId};
+use cloak_base::{DeviceId, Epoch, Incarnation, Instant, Rng, SessionId};
 use cloak_session::{
     Claim, Config, End, Event, LaneEnds, LaneError, LaneId, LaneUp, Ledger, Role, Session, State,
     Transmit, Violation, resume_proof, resumed_proof,
 };
-use cloak_wire::{Code, Nonce, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target};
+use cloak_wire::{
+    Code, Early, Nonce, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target,
+};
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 const ID: SessionId = SessionId::from_bytes([1; 16]);
@@ -35,7 +37,14 @@ fn up(lane: u64, we_dialled: bool) -> LaneUp {
 
 fn open(epoch: u64) -> Open {
     let target = Target::Service(80);
-    Open { session: ID, secret: secret(), target, credit: 1000, epoch: Epoch(epoch) }
+    Open {
+        session: ID,
+        secret: secret(),
+        target,
+        credit: 1000,
+        epoch: Epoch(epoch),
+        early: Early::default(),
+    }
 }
 
 /// A responder that is open on lane 1 and has sent 100 bytes of which 40 are acknowledged.
@@ -201,6 +210,41 @@ fn replayed_resume_is_a_no_op() {
     assert_eq!(try_resume(&mut session, 3, first), Err(LaneError::StaleRank));
     assert_eq!(session.snapshot(), before);
     assert_eq!(before.lane, Some(LaneId(2)));
+}
+
+/// They are at the service as soon as it is there. Said twice they would be only to a peer that forgot
+/// them, which is noticed only where its run was known before.
+#[test]
+fn first_bytes_go_with_open_to_a_peer_whose_run_is_known() {
+    let memory = || Ledger::new(1 << 20).account(PEER);
+    for run in [None, Some(Incarnation { counter: 1, random: 1 })] {
+        let (config, target) = (Config::default(), Target::Service(80));
+        let rng = Rng::from_u64(1);
+        let mut here = Session::initiate(NOW, config, ID, secret(), target, memory(), rng)
+            .saying(&Early::of(b"hello"));
+        run.into_iter().for_each(|run| here.peer_incarnation(NOW, run));
+        here.lane_up(NOW, up(1, true));
+        let sent = frames(&mut here, 1);
+        let [SessionFrame::Open(open)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!(&open.early[..], if run.is_some() { &b"hello"[..] } else { b"" });
+
+        let rng = Rng::from_u64(2);
+        let mut there = Session::respond(NOW, Config::default(), open, memory(), rng);
+        there.lane_up(NOW, up(1, false));
+        assert_eq!(there.held(), &open.early[..]);
+        let again = SessionFrame::Open(Open { epoch: Epoch(2), ..open.clone() });
+        there.lane_up(NOW, up(2, false));
+        assert_eq!(there.handle_frame(NOW, LaneId(2), again), Ok(()));
+        assert_eq!(there.held(), &open.early[..], "said again, had once");
+        there.opened(NOW);
+        there.delivered(NOW, open.early.len());
+        let opened = frames(&mut there, 2);
+        let [SessionFrame::Opened(opened), ..] = opened[..] else { panic!("{opened:?}") };
+
+        assert_eq!(here.handle_frame(NOW, LaneId(1), SessionFrame::Opened(opened)), Ok(()));
+        let data = here.poll_transmit(NOW, LaneId(1), 4096);
+        assert_eq!(matches!(data, Some(Transmit::Data(b"hello"))), run.is_none(), "{data:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cloak_base::Rng;
 use cloak_session::{Config, Planted, Suspicion};
+use cloak_wire::EARLY_MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -47,6 +48,10 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) base: u64,
     pub(crate) totals: [u64; 2],
+    /// Bytes that the initiator's application says at once, of its total.
+    pub(crate) early: u64,
+    /// Whether the initiator knows the responder's run from the beginning.
+    pub(crate) acquainted: bool,
     /// Pause between the application's steps, and how much it does in one.
     pub(crate) pace: [(Duration, u64); 2],
     pub(crate) backend_delay: Duration,
@@ -68,6 +73,8 @@ impl Plan {
             config: Config::default(),
             base: 0,
             totals: [100_000, 100_000],
+            early: 0,
+            acquainted: false,
             pace: [(Duration::from_millis(1), 50_000); 2],
             backend_delay: Duration::from_millis(1),
             refuses: false,
@@ -114,6 +121,9 @@ impl Plan {
         plan.faults = (0..count).map(|_| (ms(rng, spread), fault(rng))).collect();
         plan.faults.sort_by_key(|(at, _)| *at);
         plan.warm = [0, 1].map(|_| rng.below(6).saturating_sub(2));
+        let early = below(rng, [1, 10, 2 * EARLY_MAX as u64]);
+        plan.early = early.min(EARLY_MAX as u64).min(plan.totals[0]);
+        plan.acquainted = rng.chance(2, 3);
         plan
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Side {
     pub(crate) spilled: Option<Vec<u8>>,
     pub(crate) spills: u32,
     pub(crate) restarted: bool,
+    /// Its application got bytes before that.
+    pub(crate) served: bool,
     /// Everything the session said, in order.
     pub(crate) events: Vec<Event>,
     pub(crate) rng: Rng,
@@ -56,6 +58,7 @@ impl Side {
             spilled: None,
             spills: 0,
             restarted: false,
+            served: false,
             events: Vec::new(),
             rng,
         }
@@ -72,7 +75,8 @@ impl Side {
         };
         let app = &mut self.app;
         let mut changed = false;
-        while !session.held().is_empty() {
+        // A service is connected to only then.
+        while is_open(session) && !session.held().is_empty() {
             let taken = app.take(session.held());
             if taken == 0 {
                 break;

@@ -99,7 +99,12 @@ impl World {
             self.sides[0].memory.clone(),
             self.sides[0].rng.split(),
         );
-        self.sides[0].session = Some(session.starting_at(plan.base));
+        let early = self.sides[0].app.say(plan.early);
+        let mut session = session.starting_at(plan.base).saying(&early);
+        if plan.acquainted {
+            session.peer_incarnation(now, self.sides[1].incarnation);
+        }
+        self.sides[0].session = Some(session);
         for (at, fault) in plan.faults {
             self.schedule(now + at, Happening::Fault(fault));
         }
@@ -553,6 +558,7 @@ impl World {
         here.spilled = None;
         if side == 1 && was_there {
             // A new request may reach the service; the old one must not have.
+            here.served |= here.app.read > 0;
             here.app = crate::app::App::new(1, here.app.total);
             here.events.clear();
         }
@@ -564,6 +570,8 @@ impl World {
     pub(crate) fn check(&mut self, side: usize) {
         let base = self.plan.base;
         let Some(here) = self.sides[side].session.as_ref().map(Session::snapshot) else { return };
+        let [_, service] = &self.sides;
+        assert!(!service.served || service.app.read == 0, "the service got the beginning twice");
         let other = &self.sides[1 - side];
         let fin = u64::from(other.app.ended);
         let (has, restarted) = (other.app.read + fin, other.restarted);

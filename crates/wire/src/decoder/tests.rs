@@ -28,9 +28,10 @@ fn samples() -> Vec<Frame> {
         Frame::Close { code: Code::Busy },
     ];
     let (epoch, target) = (Epoch(6), Target::Service(80));
+    let early = Early::of(&[8; EARLY_MAX + 1]);
     frames.extend(
         [
-            SessionFrame::Open(Open { session, secret, target, credit, epoch }),
+            SessionFrame::Open(Open { session, secret, target, credit, epoch, early }),
             SessionFrame::Opened(Opened { credit }),
             SessionFrame::Refused { code: Code::Other(999) },
             SessionFrame::Resume(Resume { session, epoch, received, delivered, credit, proof }),
