@@ -6,8 +6,9 @@
 //! of [`cloak_gateway::control::chunks`], so that a session that broke is a failure here, and our own end by a signal is a
 //! reset there.
 
+mod peek;
+
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
@@ -16,10 +17,10 @@ use cloak_gateway::control::chunks::{CHUNK_BYTES_MAX, HEADER_LEN, Header};
 use cloak_gateway::control::message::Connect;
 use cloak_gateway::control::{Client, Rejoined};
 use cloak_node::EARLY_MAX;
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::args::ServiceAddress;
 use crate::exit::Failure;
+use peek::{peek, take};
 
 /// A session's stream, outside the runtime.
 pub(crate) struct Stream {
@@ -52,28 +53,13 @@ enum ReceiveError {
 /// No gateway is running, or the session cannot be opened.
 pub(crate) async fn open(client: &Client, target: ServiceAddress) -> Result<Stream, Failure> {
     let ServiceAddress { name, port } = target;
-    let asked = Connect::new(name, port, &said_already(io::stdin())?);
-    let Rejoined { socket, early } = client.open(&asked).await?;
+    // An ssh client, for one, says its version at once: that saves a round trip.
+    let said = peek(io::stdin(), EARLY_MAX);
+    let Rejoined { socket, early } = client.open(&Connect::new(name, port, &said)).await?;
+    take(io::stdin(), said.len())?;
     let socket = socket.into_std()?;
     socket.set_nonblocking(false)?;
     Ok(Stream { socket, early })
-}
-
-/// What waits in `stdin`, as much as may go early; nothing is waited for. An ssh client, for one,
-/// names its version at once.
-fn said_already(stdin: impl AsFd) -> io::Result<Vec<u8>> {
-    let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
-    let mut said = vec![0; EARLY_MAX];
-    let len = match rustix::event::poll(&mut ready, Some(&Timespec::default())) {
-        // Past the buffer of `Stdin`, which would take more than may go early.
-        Ok(1..) if ready[0].revents().contains(PollFlags::IN) => {
-            rustix::io::read(stdin, &mut said)?
-        }
-        // What is wrong with it shows when it is read.
-        _ => 0,
-    };
-    said.truncate(len);
-    Ok(said)
 }
 
 /// Copies until both directions have ended.

@@ -447,9 +447,13 @@ impl Driver {
         match event {
             Event::Opened => {
                 self.was_open = true;
-                self.answer(Ok(()));
+                if !self.answer(Ok(())) {
+                    self.session.reset(now, Code::Cancelled);
+                }
             }
-            Event::Refused(code) => self.answer(Err(code)),
+            Event::Refused(code) => {
+                self.answer(Err(code));
+            }
             Event::LaneWanted if self.has_ridden => peer.want_fresh(self.handle.id, now),
             Event::LaneWanted => {
                 if let Some(lane) = peer.want(self.handle.id, now) {
@@ -499,13 +503,14 @@ impl Driver {
         self.shared.bury(now, self.handle.peer.device(), id, tombstone);
     }
 
-    fn answer(&mut self, result: Result<(), Code>) {
+    /// Tells a client that waits for it how opening ended; false where it gave up meanwhile.
+    fn answer(&mut self, result: Result<(), Code>) -> bool {
         if let Source::Proxy { opened, .. } = &mut self.source
             && let Some(opened) = opened.take()
         {
-            // A client that gave up no longer listens; its dropped `attach` ends the session.
-            let _ = opened.send(result);
+            return opened.send(result).is_ok();
         }
+        true
     }
 
     fn spill(&mut self, cx: &mut Context<'_>, now: Instant) {

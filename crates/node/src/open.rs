@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_base::{DeviceId, SessionId};
-use cloak_session::{Role, Session};
+use cloak_session::{FirstBytes, Role, Session};
 use cloak_wire::{Code, Early, Secret, Target};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
@@ -31,8 +31,8 @@ async fn open(shared: Arc<Shared>, request: OpenRequest) -> Result<Box<dyn Opene
     let candidates = shared.candidates(&request.name, request.port).await?;
     let last = candidates.len() - 1;
     for (index, device) in candidates.into_iter().enumerate() {
-        let patience = if index == last { LANE_TIMEOUT } else { CANDIDATE_TIMEOUT };
-        match open_at(&shared, device, &request, patience).await {
+        let candidate = Candidate { device, is_last: index == last };
+        match open_at(&shared, candidate, &request).await {
             Err(Code::PeerUnreachable) if index < last => {}
             result => return result,
         }
@@ -40,12 +40,20 @@ async fn open(shared: Arc<Shared>, request: OpenRequest) -> Result<Box<dyn Opene
     Err(Code::PeerUnreachable)
 }
 
+/// A device that may have the service.
+#[derive(Clone, Copy)]
+struct Candidate {
+    device: DeviceId,
+    /// There is no other to try after it.
+    is_last: bool,
+}
+
 async fn open_at(
     shared: &Arc<Shared>,
-    device: DeviceId,
+    candidate: Candidate,
     request: &OpenRequest,
-    patience: Duration,
 ) -> Result<Box<dyn OpenedSession>, Code> {
+    let Candidate { device, is_last } = candidate;
     if device == shared.tls.device() {
         return open_here(shared, request).await;
     }
@@ -54,14 +62,20 @@ async fn open_at(
         return Err(Code::Busy);
     }
     let peer = shared.peer(device);
-    let (opening, opened) = Opening::start(shared, &peer, request)?;
-    let result = match tokio::time::timeout(patience, opened).await {
-        // The session's own deadline decides from here on, once it has a lane.
-        Err(_) => match opening.handle.snapshot() {
-            // What was said to a device is not said to another one as well.
-            Some(snapshot) if snapshot.lane.is_some() || snapshot.sent > 0 => Err(Code::Timeout),
-            _ => Err(Code::PeerUnreachable),
-        },
+    // What goes with `Open` has been said, and is not said to another device as well.
+    let first = if is_last { FirstBytes::WithOpen } else { FirstBytes::OnceOpened };
+    let (opening, mut opened) = Opening::start(shared, &peer, request, first)?;
+    let patience = if is_last { LANE_TIMEOUT } else { CANDIDATE_TIMEOUT };
+    let result = match tokio::time::timeout(patience, &mut opened).await {
+        Err(_) => {
+            // An answer that comes now finds nobody, and ends the session before it says anything.
+            opened.close();
+            let unanswered = match opening.handle.snapshot().and_then(|snapshot| snapshot.lane) {
+                None => Code::PeerUnreachable,
+                Some(_) => Code::Timeout,
+            };
+            opened.try_recv().unwrap_or(Err(unanswered))
+        }
         Ok(result) => result.unwrap_or(Err(Code::ShuttingDown)),
     };
     result.map(|()| Box::new(opening) as Box<dyn OpenedSession>)
@@ -78,6 +92,7 @@ impl Opening {
         shared: &Arc<Shared>,
         peer: &Arc<Peer>,
         request: &OpenRequest,
+        first: FirstBytes,
     ) -> Result<(Self, oneshot::Receiver<Result<(), Code>>), Code> {
         let id = SessionId::from_bytes(shared.random_bytes());
         let target = Target::Service(request.port);
@@ -100,7 +115,7 @@ impl Opening {
             shared.ledger.account(peer.device()),
             shared.split_rng(),
         )
-        .saying(&request.early);
+        .saying(&request.early, first);
         let (answer, opened) = oneshot::channel();
         let (attach, attached) = oneshot::channel();
         let source = Source::Proxy { opened: Some(answer), attach: attached };

@@ -38,6 +38,6 @@ pub use liveness::Suspicion;
 pub use planted::Planted;
 pub use proof::{Claim, resume_proof, resumed_proof, verify_resume, verify_resumed};
 pub use rank::{Rank, Role};
-pub use session::{Buffers, Session};
+pub use session::{Buffers, FirstBytes, Session};
 pub use snapshot::{Snapshot, State};
 pub use tombstones::{Tombstone, Tombstones};

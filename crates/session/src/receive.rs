@@ -15,6 +15,9 @@ use crate::{Config, Memory};
 
 /// An acknowledgement does not wait once so many bytes were delivered: two full reads.
 const ACK_EVERY: u64 = 512 << 10;
+/// Once so many were, it waits only [`SHORTLY`]: they may be all that the sender has room for.
+const ACK_SHORTLY: u64 = 8 << 10;
+const SHORTLY: Duration = Duration::from_millis(25);
 
 /// State of the receiving direction.
 #[derive(Debug)]
@@ -159,8 +162,12 @@ impl Receive {
         self.held.release(self.delivered);
         let needs_rtt = self.window.is_half_used(self.delivered);
         self.window.delivered(now, self.delivered, rtt, may_grow);
-        if self.delivered - self.told >= ACK_EVERY.min(self.window.size() / 2) {
+        let untold = self.delivered - self.told;
+        if untold >= ACK_EVERY.min(self.window.size() / 2) {
             self.ack_now = true;
+        } else if untold >= ACK_SHORTLY {
+            let at = now + SHORTLY.min(self.ack_delay);
+            self.ack_at = Some(self.ack_at.map_or(at, |due| due.min(at)));
         } else if len > 0 {
             self.ack_soon(now);
         }
@@ -212,8 +219,13 @@ impl Receive {
     /// What to tell the peer: `delivered` and credit. Counts as told.
     pub(crate) fn tell(&mut self) -> (u64, u64) {
         (self.told, self.ack_now, self.ack_at) = (self.delivered, false, None);
+        (self.delivered, self.credit())
+    }
+
+    /// What the peer may send, where `delivered` is not said.
+    pub(crate) fn credit(&mut self) -> u64 {
         self.limit = self.limit.max(self.delivered + self.window.size()).max(self.received);
-        (self.delivered, self.limit)
+        self.limit
     }
 
     /// Drops bytes that the application did not take; the peer still has them. True when there

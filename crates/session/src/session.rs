@@ -41,8 +41,12 @@ pub struct Session {
     target: Target,
     /// Offset at which both streams begin; zero but in tests.
     base: u64,
-    /// Initiator: bytes that went with our `Open`.
+    /// Initiator: when the first bytes go.
+    first: FirstBytes,
+    /// Initiator: bytes that went with the last `Open`.
     early: u64,
+    /// Most bytes that went with an `Open`.
+    early_max: u64,
     phase: Phase,
 
     lanes: Vec<Lane>,
@@ -120,6 +124,15 @@ enum Tell {
     Reset(Code),
 }
 
+/// When the first bytes of an initiator's application go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstBytes {
+    /// With `Open`, on a lane at whose other end the peer's run is known: no round trip of their own.
+    WithOpen,
+    /// After its answer, like all others.
+    OnceOpened,
+}
+
 /// An `Open` or `Resume` of ours that is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Attempt {
@@ -143,11 +156,11 @@ impl Session {
         session
     }
 
-    /// The application's first bytes. They go with `Open`, and need no round trip of their own, where
-    /// the peer's run is known by then. To be given before the first lane.
+    /// The application's first bytes. To be given before the first lane.
     #[must_use]
-    pub fn saying(mut self, early: &Early) -> Self {
+    pub fn saying(mut self, early: &Early, first: FirstBytes) -> Self {
         self.send.early(&self.memory, early);
+        self.first = first;
         self
     }
 
@@ -158,6 +171,7 @@ impl Session {
             Self::new(now, config, Role::Responder, open.session, secret, target, memory, rng);
         session.attempted = open.epoch;
         session.send.grant(open.credit);
+        session.early_max = open.early.len() as u64;
         let taken = session.receive.early(&session.memory, session.base, &open.early);
         debug_assert_eq!(taken, Ok(()), "the beginning of a stream is always valid");
         session
@@ -183,7 +197,9 @@ impl Session {
             secret,
             target,
             base: 0,
+            first: FirstBytes::OnceOpened,
             early: 0,
+            early_max: 0,
             phase: Phase::Opening(now + config.opening_max),
             lanes: Vec::new(),
             current: None,

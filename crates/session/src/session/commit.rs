@@ -67,14 +67,13 @@ impl Session {
     }
 
     /// Rides on a lane whose `Open` came first, or came again before anything else did.
-    pub(super) fn take_opening_lane(&mut self, lane: LaneId, rank: Rank) {
+    /// What follows on it begins at `position`.
+    pub(super) fn take_opening_lane(&mut self, lane: LaneId, rank: Rank, position: u64) {
         let standing = Standing { received: self.base, delivered: self.base, credit: 0 };
         let taken = self.commit(lane, rank, standing, Hearing::Unanswered);
         debug_assert_eq!(taken, Ok(()), "the beginning of a stream is always valid");
-        // What came with `Open` is here; the lane goes on after it.
-        let received = self.receive.received();
         if let Some(lane) = self.lane_mut(lane) {
-            lane.position = received;
+            lane.position = position;
         }
         match self.phase {
             Phase::Open => self.greet_current(Greeting::Opened),

@@ -120,15 +120,19 @@ impl Session {
             return Ok(()); // The one that `respond` was given.
         }
         self.check_rank(rank)?;
-        let early_end = self.base + open.early.len() as u64;
-        let is_fresh = self.receive.received() <= early_end && self.send.acked() == self.base;
+        let position = self.base + open.early.len() as u64;
+        self.early_max = self.early_max.max(open.early.len() as u64);
+        let most = self.base + self.early_max;
+        let is_fresh = self.receive.received() <= most && self.send.acked() == self.base;
         if !is_fresh || !self.spill.is_here() {
             return Err(LaneError::StaleRank); // The initiator has gone on since.
         }
-        // Where they were shed.
-        self.receive.early(&self.memory, self.base, &open.early)?;
+        if matches!(self.phase, Phase::Opening(_) | Phase::Open) {
+            // Where they were shed, or did not come with the first.
+            self.receive.early(&self.memory, self.base, &open.early)?;
+        }
         self.send.grant(open.credit);
-        self.take_opening_lane(lane, rank);
+        self.take_opening_lane(lane, rank, position);
         Ok(())
     }
 
@@ -136,9 +140,12 @@ impl Session {
         let rank = self.attempted_on(lane, Greeting::Open)?;
         self.check_rank(rank)?;
         let (received, delivered) = (self.base + self.early, self.base);
-        // Nothing but these can be acknowledged: by a `Resume` that stood for an `Opened`.
-        if self.send.acked() > received {
+        if self.send.acked() > self.base + self.early_max {
             return Err(Violation::Offset.into());
+        }
+        if !self.send.can_replay(received) {
+            // Overtaken by a `Resume` that stood for an answer, and acknowledged what went early.
+            return Err(LaneError::StaleRank);
         }
         self.open_here();
         let standing = Standing { received, delivered, credit: opened.credit };
@@ -351,6 +358,16 @@ impl Session {
             self.phase = Phase::Open;
             self.moved_at = self.now;
             self.events.push_back(Event::Opened);
+            self.withdraw_open();
+        }
+    }
+
+    /// An `Open` that has not gone out is not needed any more; its lane is a spare again.
+    fn withdraw_open(&mut self) {
+        let attempt = self.attempt.and_then(|attempt| self.lane_mut(attempt.lane));
+        let unsent = attempt.and_then(|lane| lane.greeting.take_if(|one| *one == Greeting::Open));
+        if unsent.is_some() {
+            self.attempt = None;
         }
     }
 

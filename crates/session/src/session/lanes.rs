@@ -22,7 +22,7 @@ impl Session {
         let is_first = self.role == Role::Responder && self.committed == Rank::NONE;
         if is_first && !up.we_dialled {
             let rank = Rank { epoch: self.attempted, role: Role::Initiator };
-            self.take_opening_lane(up.lane, rank);
+            self.take_opening_lane(up.lane, rank, self.receive.received());
         }
         self.settle();
     }
@@ -75,7 +75,7 @@ impl Session {
             self.incarnation = Some(incarnation);
             let never_opened = self.role == Role::Initiator
                 && matches!(self.phase, Phase::Opening(_))
-                && self.early == 0;
+                && self.early_max == 0;
             if !never_opened && !self.is_ended() {
                 self.end(End::Lost(Code::PeerRestarted));
             }

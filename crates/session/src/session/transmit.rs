@@ -3,7 +3,7 @@
 use cloak_base::Instant;
 use cloak_wire::{Early, Open, Opened, Resume, Resumed, SessionFrame};
 
-use super::{Leaving, Phase, Session, Tell};
+use super::{FirstBytes, Leaving, Phase, Session, Tell};
 use crate::lane::{Greeting, Hearing};
 use crate::proof::{Claim, resume_proof, resumed_proof};
 use crate::send::Next;
@@ -56,7 +56,7 @@ impl Session {
         (lane.greeted_at, lane.greeted_with) = (Some(now), Some(greeting));
         Some(match greeting {
             Greeting::Open => self.open_frame(id),
-            Greeting::Opened => SessionFrame::Opened(Opened { credit: self.ours(id).credit }),
+            Greeting::Opened => SessionFrame::Opened(Opened { credit: self.receive.credit() }),
             Greeting::Refused(code) => SessionFrame::Refused { code },
             Greeting::Resume => self.resume_frame(id)?,
             Greeting::Resumed => self.resumed_frame(id)?,
@@ -100,13 +100,19 @@ impl Session {
     }
 
     fn open_frame(&mut self, id: LaneId) -> SessionFrame {
-        let credit = self.ours(id).credit;
-        // A restarted peer might serve them twice, and only who knew its run before notices.
-        let early = match self.incarnation {
-            Some(_) => Early::of(self.send.send_early()),
-            None => Early::default(),
+        let (credit, base) = (self.receive.credit(), self.base);
+        let is_greeted = self.lane_mut(id).is_some_and(|lane| {
+            lane.position = base;
+            lane.up.peer_nonce.is_some()
+        });
+        // Who restarted may have served them before and has forgotten. Its `Hello` tells.
+        let is_known = is_greeted && self.incarnation.is_some();
+        let early = match self.first {
+            FirstBytes::WithOpen if is_known => Early::of(self.send.send_early()),
+            _ => Early::default(),
         };
         self.early = early.len() as u64;
+        self.early_max = self.early_max.max(self.early);
         SessionFrame::Open(Open {
             session: self.id,
             secret: self.secret,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cloak_base::{DeviceId, Epoch, Incarnation, Instant, Rng, SessionId};
 use cloak_session::{
-    Claim, Config, End, Event, LaneEnds, LaneError, LaneId, LaneUp, Ledger, Role, Session, State,
-    Transmit, Violation, resume_proof, resumed_proof,
+    Claim, Config, End, Event, FirstBytes, LaneEnds, LaneError, LaneId, LaneUp, Ledger, Role,
+    Session, State, Transmit, Violation, resume_proof, resumed_proof,
 };
 use cloak_wire::{
     Code, Early, Nonce, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target,
@@ -221,7 +221,7 @@ fn first_bytes_go_with_open_to_a_peer_whose_run_is_known() {
         let (config, target) = (Config::default(), Target::Service(80));
         let rng = Rng::from_u64(1);
         let mut here = Session::initiate(NOW, config, ID, secret(), target, memory(), rng)
-            .saying(&Early::of(b"hello"));
+            .saying(&Early::of(b"hello"), FirstBytes::WithOpen);
         run.into_iter().for_each(|run| here.peer_incarnation(NOW, run));
         here.lane_up(NOW, up(1, true));
         let sent = frames(&mut here, 1);
@@ -244,6 +244,12 @@ fn first_bytes_go_with_open_to_a_peer_whose_run_is_known() {
         assert_eq!(here.handle_frame(NOW, LaneId(1), SessionFrame::Opened(opened)), Ok(()));
         let data = here.poll_transmit(NOW, LaneId(1), 4096);
         assert_eq!(matches!(data, Some(Transmit::Data(b"hello"))), run.is_none(), "{data:?}");
+        there.handle_timeout(NOW + Duration::from_millis(200), None);
+        let acks = frames(&mut there, 2);
+        let delivered = open.early.len() as u64;
+        let is_told =
+            matches!(acks[..], [SessionFrame::Ack { delivered: said, .. }] if said == delivered);
+        assert!(is_told || delivered == 0, "`Opened` does not say it: {acks:?}");
     }
 }
 

@@ -258,6 +258,29 @@ fn open_is_at_most_once() {
     }
 }
 
+/// The same where the first bytes go with `Open`, on a lane from the pool.
+#[test]
+fn first_bytes_are_said_at_most_once() {
+    let plan = |at| {
+        let mut plan = Plan::quiet().with(at * MS, Fault::Cut { all: true });
+        (plan.totals, plan.early) = ([1_000, 10], 100);
+        (plan.acquainted, plan.backend_delay) = (true, MS);
+        plan
+    };
+    for at in 0..60 {
+        let world = finish(plan(at));
+        assert_eq!(world.sides[1].app.read, 1_000);
+    }
+    // Some restarts come when the service has the bytes and the initiator has no answer.
+    let mut served = 0;
+    for at in 0..60 {
+        let world = finish(plan(at).with(at * MS, Fault::Restart(1)));
+        let opened = world.sides[0].events.contains(&Event::Opened);
+        served += u32::from(world.sides[1].served && !opened);
+    }
+    assert!(served > 0);
+}
+
 #[test]
 fn clock_jump_8h_forward_and_back() {
     for side in 0..2 {

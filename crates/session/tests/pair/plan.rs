@@ -50,7 +50,7 @@ pub(crate) struct Plan {
     pub(crate) totals: [u64; 2],
     /// Bytes that the initiator's application says at once, of its total.
     pub(crate) early: u64,
-    /// Whether the initiator knows the responder's run from the beginning.
+    /// Whether the initiator knows the responder's run, and has a lane in its pool.
     pub(crate) acquainted: bool,
     /// Pause between the application's steps, and how much it does in one.
     pub(crate) pace: [(Duration, u64); 2],

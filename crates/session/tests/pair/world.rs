@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use cloak_base::{Epoch, Incarnation, Instant, Rng, SessionId};
 use cloak_session::{
-    Claim, End, Event, LaneEnds, LaneError, LaneId, LaneUp, Role, Session, State, resume_proof,
+    Claim, End, Event, FirstBytes, LaneEnds, LaneError, LaneId, LaneUp, Role, Session, State,
+    resume_proof,
 };
 use cloak_wire::{Code, Nonce, Open, Resume, Secret, SessionFrame, Target};
 
@@ -100,11 +101,13 @@ impl World {
             self.sides[0].rng.split(),
         );
         let early = self.sides[0].app.say(plan.early);
-        let mut session = session.starting_at(plan.base).saying(&early);
-        if plan.acquainted {
-            session.peer_incarnation(now, self.sides[1].incarnation);
-        }
+        let session = session.starting_at(plan.base).saying(&early, FirstBytes::WithOpen);
         self.sides[0].session = Some(session);
+        if plan.acquainted {
+            let (run, lane) = (self.sides[1].incarnation, self.wire(0));
+            self.session(0).peer_incarnation(now, run);
+            self.give_lane(lane, 0, true);
+        }
         for (at, fault) in plan.faults {
             self.schedule(now + at, Happening::Fault(fault));
         }
@@ -285,6 +288,17 @@ impl World {
 
     /// A transport is up between the two.
     pub(crate) fn connect(&mut self, side: usize) -> LaneId {
+        let lane = self.wire(side);
+        for from in [side, 1 - side] {
+            let (nonce, run) = (self.wires[&lane].nonces[from], self.sides[from].incarnation);
+            self.send(lane, from, Item::Hello(nonce, run));
+        }
+        self.give_lane(lane, side, false);
+        self.pump(side);
+        lane
+    }
+
+    fn wire(&mut self, side: usize) -> LaneId {
         self.lanes += 1;
         let lane = LaneId(self.lanes);
         let slower = self.rng.duration(Duration::ZERO, self.plan.jitter);
@@ -303,12 +317,6 @@ impl World {
             resume: [None, None],
         };
         self.wires.insert(lane, wire);
-        for from in [side, 1 - side] {
-            let (nonce, run) = (self.wires[&lane].nonces[from], self.sides[from].incarnation);
-            self.send(lane, from, Item::Hello(nonce, run));
-        }
-        self.give_lane(lane, side, false);
-        self.pump(side);
         lane
     }
 
