@@ -86,8 +86,8 @@ pub struct ServiceName {
     pub port: Option<u16>,
 }
 
-/// Asks for a session to a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Asks for a session to a service. Not for printing: it holds bytes of the application.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
     /// For example `demo.cloak`.
