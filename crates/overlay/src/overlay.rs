@@ -170,6 +170,11 @@ impl Overlay {
         if hosts.is_empty() { Place::Seeking } else { Place::Attached { hosts } }
     }
 
+    /// When anything came last over the link to this device, if there is one.
+    pub fn heard(&self, device: DeviceId) -> Option<Instant> {
+        self.links.get(device).map(|link| link.heard)
+    }
+
     /// Where others may dial us, as far as it was told.
     pub fn locators(&self) -> &[std::net::SocketAddr] {
         &self.own.contact.locators

@@ -26,31 +26,37 @@ pub struct Nature {
     pub malice: Malice,
 }
 
-/// A simulated peer.
+/// A simulated peer. Every event of its looks at this, so it is small, and what few events look at
+/// is elsewhere: a hundred thousand of these fit into a large cache.
 pub struct Peer {
     /// The state machine; `None` before the start and after death.
     pub(crate) overlay: Option<Box<Overlay>>,
-    pub(crate) keys: Keys,
-    pub(crate) contact: Contact,
-    pub(crate) standing: Standing,
-    pub(crate) nature: Nature,
-    pub(crate) at: geography::Place,
-    pub(crate) rng: Rng,
     pub(crate) links: Vec<Half>,
-    /// Whom it remembered when it was started last.
-    pub(crate) remembered: Box<[PeerId]>,
     /// When the earliest timer event in the queue is due.
     pub(crate) armed: Option<Instant>,
+    pub(crate) sent: Traffic,
+    pub(crate) at: geography::Place,
+    pub(crate) nature: Nature,
     pub(crate) asleep: bool,
     /// Peers of different sides do not hear one another.
     pub(crate) side: u8,
     /// Whether it was told whether it can be dialled.
     pub(crate) told_reachability: bool,
+    pub(crate) rest: Box<Rest>,
+}
+
+/// The rest of a peer.
+pub(crate) struct Rest {
+    pub(crate) keys: Keys,
+    pub(crate) contact: Contact,
+    pub(crate) standing: Standing,
+    pub(crate) rng: Rng,
+    /// Whom it remembered when it was started last.
+    pub(crate) remembered: Box<[PeerId]>,
     pub(crate) place: Place,
     /// When the place changed last.
     pub(crate) placed_at: Instant,
     pub(crate) started_at: Instant,
-    pub(crate) sent: Traffic,
 }
 
 /// Messages and their bytes.
@@ -104,24 +110,27 @@ impl Peer {
         at: geography::Place,
         rng: Rng,
     ) -> Self {
-        Self {
-            overlay: None,
+        let rest = Rest {
             keys,
             contact,
             standing,
-            nature,
-            at,
             rng,
-            links: Vec::new(),
             remembered: Box::default(),
-            armed: None,
-            asleep: false,
-            side: 0,
-            told_reachability: false,
             place: Place::Seeking,
             placed_at: Instant::ZERO,
             started_at: Instant::ZERO,
+        };
+        Self {
+            overlay: None,
+            links: Vec::new(),
+            armed: None,
             sent: Traffic::default(),
+            at,
+            nature,
+            asleep: false,
+            side: 0,
+            told_reachability: false,
+            rest: Box::new(rest),
         }
     }
 
@@ -137,12 +146,12 @@ impl Peer {
 
     /// Its place, as it told it last.
     pub fn place(&self) -> &Place {
-        &self.place
+        &self.rest.place
     }
 
     /// Whether it takes part and is where a peer of its nature should be.
     pub fn is_settled(&self) -> bool {
-        match self.place {
+        match self.rest.place {
             Place::Inner { .. } => true,
             Place::Attached { .. } => !self.nature.reachable,
             Place::Seeking => false,
@@ -161,22 +170,22 @@ impl Peer {
 
     /// Where it may be dialled.
     pub fn contact(&self) -> &Contact {
-        &self.contact
+        &self.rest.contact
     }
 
     /// When it was started last.
     pub fn started_at(&self) -> Instant {
-        self.started_at
+        self.rest.started_at
     }
 
     /// Whom it remembered when it was started last.
     pub fn remembered(&self) -> &[PeerId] {
-        &self.remembered
+        &self.rest.remembered
     }
 
     /// When its place changed last.
     pub fn placed_at(&self) -> Instant {
-        self.placed_at
+        self.rest.placed_at
     }
 
     pub(crate) fn half(&self, peer: PeerId) -> Option<&Half> {
@@ -203,7 +212,7 @@ impl Peer {
     }
 
     pub(crate) fn certifier(&self) -> Arc<dyn cloak_overlay::Certifier + Send + Sync> {
-        self.keys.certifier.clone()
+        self.rest.keys.certifier.clone()
     }
 
     fn position(&self, peer: PeerId) -> Result<usize, usize> {

@@ -17,10 +17,14 @@ const BUCKETS: usize = 4096;
 
 /// Events and their times. Nothing can be put before what was taken out last.
 pub struct Queue<E> {
-    /// The bucket that is being emptied, and everything before it.
-    present: BinaryHeap<Reverse<Entry<E>>>,
-    /// Number of that bucket since the origin of time.
+    /// Number of the bucket that is being emptied, since the origin of time.
     bucket: u64,
+    /// Whether its turn has just come.
+    turned: bool,
+    /// What was in it when its turn came, the next event last.
+    present: Vec<Entry<E>>,
+    /// What was put in it since, and everything before it.
+    late: BinaryHeap<Reverse<Entry<E>>>,
     wheel: Vec<Vec<Entry<E>>>,
     in_wheel: usize,
     far: BinaryHeap<Reverse<Entry<E>>>,
@@ -37,8 +41,10 @@ impl<E> Queue<E> {
     /// An empty queue at the origin of time.
     pub fn new() -> Self {
         Self {
-            present: BinaryHeap::new(),
             bucket: 0,
+            turned: false,
+            present: Vec::new(),
+            late: BinaryHeap::new(),
             wheel: std::iter::repeat_with(Vec::new).take(BUCKETS).collect(),
             in_wheel: 0,
             far: BinaryHeap::new(),
@@ -52,7 +58,7 @@ impl<E> Queue<E> {
         self.sequence += 1;
         let bucket = bucket_of(at);
         if bucket <= self.bucket {
-            self.present.push(Reverse(entry));
+            self.late.push(Reverse(entry));
         } else if bucket - self.bucket < BUCKETS as u64 {
             self.wheel[slot(bucket)].push(entry);
             self.in_wheel += 1;
@@ -63,18 +69,32 @@ impl<E> Queue<E> {
 
     /// Takes the next event out unless it is later than `until`.
     pub fn pop(&mut self, until: Instant) -> Option<(Instant, E)> {
-        while self.present.is_empty() {
+        while self.present.is_empty() && self.late.is_empty() {
             self.turn(bucket_of(until))?;
         }
-        if self.present.peek()?.0.at > until {
+        let (next, late) = (self.present.last(), self.late.peek().map(|Reverse(entry)| entry));
+        let is_late = next.is_none_or(|next| late.is_some_and(|late| late < next));
+        if (if is_late { late } else { next })?.at > until {
             return None;
         }
-        self.present.pop().map(|Reverse(entry)| (entry.at, entry.event))
+        let late = if is_late { self.late.pop() } else { None };
+        let entry = late.map(|Reverse(entry)| entry).or_else(|| self.present.pop())?;
+        Some((entry.at, entry.event))
+    }
+
+    /// Whether another bucket's turn came since the last time that this was asked.
+    pub fn has_turned(&mut self) -> bool {
+        std::mem::take(&mut self.turned)
+    }
+
+    /// What is left in the bucket whose turn it is, the next event last.
+    pub fn present(&self) -> impl Iterator<Item = &E> {
+        self.present.iter().map(|entry| &entry.event)
     }
 
     /// The number of events in it.
     pub fn len(&self) -> usize {
-        self.present.len() + self.in_wheel + self.far.len()
+        self.present.len() + self.late.len() + self.in_wheel + self.far.len()
     }
 
     /// Whether nothing is to happen.
@@ -88,21 +108,15 @@ impl<E> Queue<E> {
             return None;
         }
         self.bucket = if self.in_wheel > 0 { self.bucket + 1 } else { self.far_bucket(last) };
-        let due = std::mem::take(&mut self.wheel[slot(self.bucket)]);
-        self.in_wheel -= due.len();
-        let mut emptied = self.put_in_present(due);
-        emptied.clear();
-        self.wheel[slot(self.bucket)] = emptied;
+        // The emptied row's memory is the bucket's for its next round.
+        std::mem::swap(&mut self.present, &mut self.wheel[slot(self.bucket)]);
+        self.in_wheel -= self.present.len();
         while self.far.peek().is_some_and(|next| bucket_of(next.0.at) <= self.bucket) {
-            self.present.extend(self.far.pop());
+            self.present.extend(self.far.pop().map(|Reverse(entry)| entry));
         }
+        self.turned = true;
+        self.present.sort_unstable_by(|a, b| b.cmp(a));
         Some(())
-    }
-
-    /// Keeps the bucket's memory for its next round.
-    fn put_in_present(&mut self, mut due: Vec<Entry<E>>) -> Vec<Entry<E>> {
-        self.present.extend(due.drain(..).map(Reverse));
-        due
     }
 
     /// Where to jump to while the wheel is empty.

@@ -4,6 +4,7 @@
 //! and what came out becomes later events. Nothing else changes a peer. A run is a function of the
 //! [`Setup`] and of what the scenario does from outside.
 
+mod ahead;
 mod faults;
 mod links;
 mod outlet;
@@ -105,7 +106,7 @@ impl World {
 
     /// Adds a peer that belongs to the entity of another one.
     pub fn add_sibling(&mut self, of: PeerId, nature: Nature) -> PeerId {
-        let entity = self.peers[of.index()].standing;
+        let entity = self.peers[of.index()].rest.standing;
         self.add_device(nature, Rank::NONE, Some(entity))
     }
 
@@ -115,12 +116,12 @@ impl World {
         let started = self.wall_clock();
         let (now, config, verifier) = (self.now, self.config.clone(), self.verifier.clone());
         let one = &mut self.peers[peer.index()];
-        let own = Own { contact: one.contact.clone(), standing: one.standing, started };
-        let rng = one.rng.split();
+        let own = Own { contact: one.rest.contact.clone(), standing: one.rest.standing, started };
+        let rng = one.rest.rng.split();
         one.overlay =
             Some(Box::new(Overlay::new(now, own, config, one.certifier(), verifier, rng)));
-        one.started_at = now;
-        one.remembered = remembered.into();
+        one.rest.started_at = now;
+        one.rest.remembered = remembered.into();
         one.told_reachability = false;
         self.note(peer, Kind::Start, remembered.len() as u64);
         self.feed(peer, Input::Start { bootstrap });
@@ -133,6 +134,9 @@ impl World {
     /// Lets time pass up to this instant.
     pub fn run_until(&mut self, until: Instant) {
         while let Some((at, event)) = self.queue.pop(until) {
+            if self.queue.has_turned() {
+                self.look_ahead();
+            }
             self.now = at;
             self.happen(event);
         }
@@ -256,7 +260,7 @@ impl World {
     }
 
     fn contact(&self, peer: PeerId) -> Contact {
-        self.peers[peer.index()].contact.clone()
+        self.peers[peer.index()].rest.contact.clone()
     }
 
     fn happen(&mut self, event: Event) {

@@ -18,7 +18,7 @@ impl World {
         one.links = Vec::new();
         one.armed = None;
         one.asleep = false;
-        one.place = Place::Seeking;
+        one.rest.place = Place::Seeking;
     }
 
     /// A peer falls asleep: it neither hears nor says anything.

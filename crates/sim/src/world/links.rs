@@ -82,7 +82,7 @@ impl World {
             self.feed(peer, Input::LinkDown { device: self.device(with) });
         }
         self.note(peer, Kind::LinkUp, u64::from(with.0));
-        let other = &self.peers[with.index()];
+        let other = &self.peers[with.index()].rest;
         let (contact, standing) = (other.contact.clone(), other.standing);
         self.feed(peer, Input::LinkUp { contact, standing });
         self.tell_reachability(peer, with, dialled);

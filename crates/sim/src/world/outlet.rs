@@ -41,7 +41,7 @@ impl World {
 
     fn on_placed(&mut self, peer: PeerId, place: Place) {
         let now = self.now;
-        let one = &mut self.peers[peer.index()];
+        let one = &mut self.peers[peer.index()].rest;
         one.place = place;
         one.placed_at = now;
     }
@@ -50,9 +50,9 @@ impl World {
 impl Outlet for Drain<'_> {
     fn transmit(&mut self, to: DeviceId, message: Message) {
         let Some(to) = self.world.find(&to) else { return };
-        let one = &mut self.world.peers[self.peer.index()];
-        let device = one.contact.device;
-        if let Some(message) = one.nature.malice.corrupt(device, message) {
+        let own = self.world.device(self.peer);
+        let malice = self.world.peer(self.peer).nature.malice;
+        if let Some(message) = malice.corrupt(own, message) {
             self.world.send(self.peer, to, message);
         }
     }
