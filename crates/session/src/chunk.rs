@@ -1,18 +1,18 @@
 //! Pooled pieces of memory that buffers are made of.
 //!
-//! Three [`SIZES`]. A page is what a session takes whose buffer is empty, so that a keystroke does
-//! not cost 64 KiB. 64 KiB is four TLS records. 256 KiB is what a stream gets that fills those: a
-//! chunk is read, sealed, and written at once, and a quarter of the system calls and wake-ups is
-//! left.
+//! Four [`SIZES`]. A page is what a session takes whose buffer is empty, so that a keystroke does
+//! not cost 64 KiB. 16 KiB is one TLS record, for an application that says some of that at a time;
+//! 64 KiB is four. 256 KiB is what a stream gets that fills those: a chunk is read, sealed, and
+//! written at once, and a quarter of the system calls and wake-ups is left.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::Memory;
 
 /// Bytes of a chunk, smallest first.
-pub(crate) const SIZES: [usize; 3] = [4 << 10, 64 << 10, 256 << 10];
-/// Free chunks of each size that are kept: 1 MiB, 8 MiB and 8 MiB.
-const FREE_MAX: [usize; SIZES.len()] = [256, 128, 32];
+pub(crate) const SIZES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
+/// Free chunks of each size that are kept: 1 MiB, 4 MiB, 8 MiB and 8 MiB.
+const FREE_MAX: [usize; SIZES.len()] = [256, 256, 128, 32];
 
 /// The smallest size that holds `bytes`; the largest where none does.
 pub(crate) fn size_for(bytes: usize) -> usize {
@@ -93,7 +93,7 @@ mod tests {
     fn chunks_are_charged_while_they_live() {
         let ledger = Ledger::new(1 << 20);
         let memory = ledger.account(DeviceId::from_bytes([1; 32]));
-        let [small, _, large] = SIZES;
+        let [small, .., large] = SIZES;
         let page = Chunk::try_new(&memory, small).unwrap();
         let pieces: Vec<_> = (0..3).filter_map(|_| Chunk::try_new(&memory, large)).collect();
         assert_eq!((pieces.len(), ledger.held()), (3, 4096 + 3 * 262_144));
@@ -104,10 +104,8 @@ mod tests {
 
     #[test]
     fn a_size_holds_what_it_is_for() {
-        assert_eq!(
-            [0, 4096, 4097, 65_536, 65_537].map(size_for),
-            [4096, 4096, 65_536, 65_536, 262_144]
-        );
+        assert_eq!([0, 4096, 4097, 16_384].map(size_for), [4096, 4096, 16_384, 16_384]);
+        assert_eq!([16_385, 65_536, 65_537].map(size_for), [65_536, 65_536, 262_144]);
         assert_eq!(size_for(usize::MAX), 262_144);
     }
 }

@@ -28,8 +28,11 @@ pub(crate) struct Send {
     /// Most bytes to keep at present, and at all.
     buffer: u64,
     buffer_max: u64,
-    /// Bytes of the next chunk: more than the last read brought, if that filled its room.
+    /// Bytes of the next chunk: what the application's last burst needed, or more than this one has
+    /// brought so far.
     chunk: usize,
+    /// Bytes read since the last read that did not fill its room.
+    burst: usize,
     /// Room that was handed out last.
     room: usize,
 }
@@ -54,6 +57,7 @@ impl Send {
             buffer: buffer.min(buffer_max),
             buffer_max,
             chunk: size_for(0),
+            burst: 0,
             room: 0,
         }
     }
@@ -116,11 +120,12 @@ impl Send {
     /// Counts what was written into [`Send::space`].
     pub(crate) fn wrote(&mut self, len: usize) {
         self.queue.wrote(len);
+        self.burst = self.burst.saturating_add(len);
         match len {
             0 => {}
             // The application has more.
-            _ if len == self.room => self.chunk = size_for(self.chunk + 1),
-            _ => self.chunk = size_for(len),
+            _ if len == self.room => self.chunk = size_for(self.burst.saturating_add(1)),
+            _ => self.chunk = size_for(std::mem::take(&mut self.burst)),
         }
     }
 
@@ -275,6 +280,36 @@ mod tests {
         assert_eq!(send.poll(1 << 16, false), Some(Next::Data(0, 4 << 10)));
         send.acknowledge(4 << 10, 1 << 16).unwrap();
         assert_eq!(fill(&mut send, &memory, 1 << 16), 4 << 10, "it goes on");
+    }
+
+    /// How many bytes each read brings while the application says `burst` and waits for all of it to
+    /// be acknowledged.
+    fn reads(send: &mut Send, memory: &Memory, burst: usize) -> Vec<usize> {
+        let mut reads = Vec::new();
+        let mut left = burst;
+        while left > 0 {
+            let read = send.space(memory).0.len().min(left);
+            send.wrote(read);
+            left -= read;
+            reads.push(read);
+        }
+        let end = send.end();
+        send.grant(end);
+        while send.poll(1 << 20, false).is_some() {}
+        send.acknowledge(end, end).unwrap();
+        reads
+    }
+
+    #[test]
+    fn rooms_follow_what_the_application_says_at_a_time() {
+        let (memory, mut send) = (memory(), Send::new(0, 1 << 20, 1 << 20));
+        let kib = |all: &[usize]| all.iter().map(|one| one << 10).collect::<Vec<_>>();
+        assert_eq!(reads(&mut send, &memory, 100), [100]);
+        assert_eq!(reads(&mut send, &memory, 6 << 10), kib(&[4, 2]), "it did not know");
+        assert_eq!(reads(&mut send, &memory, 6 << 10), kib(&[6]), "now it does");
+        assert_eq!(reads(&mut send, &memory, 340 << 10), kib(&[16, 64, 256, 4]), "a stream");
+        assert_eq!(reads(&mut send, &memory, 100), [100]);
+        assert_eq!(reads(&mut send, &memory, 6 << 10), kib(&[4, 2]), "it holds no more than a page");
     }
 
     #[test]
