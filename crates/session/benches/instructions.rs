@@ -14,7 +14,7 @@ use cloak_wire::{Decoder, Frame, Item, Nonce, Secret, SessionFrame, Target, data
 const USAGE: &str = "\
 Usage: cargo bench -p cloak-session --bench instructions [-- --write FILE]
 
-Needs valgrind. With --write the table goes to FILE as well.";
+Needs valgrind. With --write the table goes to FILE as well, below the top of the source tree.";
 
 /// What a gateway moves at a time.
 const PIECE: usize = 256 << 10;
@@ -50,7 +50,9 @@ fn main() {
         ["--write", file] => {
             let table = table();
             println!("{table}");
-            std::fs::write(file, table).unwrap();
+            // Cargo runs benchmarks in the directory of their package.
+            let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+            std::fs::write(std::path::Path::new(top).join(file), table).unwrap();
         }
         _ => println!("{USAGE}"),
     }

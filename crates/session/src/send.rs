@@ -309,7 +309,11 @@ mod tests {
         assert_eq!(reads(&mut send, &memory, 6 << 10), kib(&[6]), "now it does");
         assert_eq!(reads(&mut send, &memory, 340 << 10), kib(&[16, 64, 256, 4]), "a stream");
         assert_eq!(reads(&mut send, &memory, 100), [100]);
-        assert_eq!(reads(&mut send, &memory, 6 << 10), kib(&[4, 2]), "it holds no more than a page");
+        assert_eq!(
+            reads(&mut send, &memory, 6 << 10),
+            kib(&[4, 2]),
+            "it holds no more than a page"
+        );
     }
 
     #[test]

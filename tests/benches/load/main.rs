@@ -45,6 +45,9 @@ fn main() {
         println!("{}", plan::USAGE);
         return;
     };
+    if let Some(directory) = &plan.write {
+        std::fs::create_dir_all(directory).expect("the results can be written where they shall be");
+    }
     if plan.paths.contains(&path::SHADOWSOCKS) {
         path::shadowsocks::prepare();
     }

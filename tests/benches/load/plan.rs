@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::path;
 
@@ -23,7 +23,7 @@ Without a word all of them are measured, in about half an hour.
   --mib N          size of a transfer in MiB (1024)
   --requests N     requests of a round (2000)
   --paths A,B      of direct, relays, microsocks, ssh, shadowsocks, sealed, cloak, relayed (all)
-  --write DIR      writes results.md and pictures there";
+  --write DIR      writes results.md and pictures there, below the top of the source tree";
 
 /// What the paths carry, and is measured then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,9 @@ impl Load {
     }
 }
 
+/// The top of the source tree; cargo runs benchmarks in the directory of their package.
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -100,7 +103,7 @@ impl Plan {
                 "--mib" => plan.bytes = (number(arguments.next())? as u64).checked_mul(1 << 20)?,
                 "--requests" => plan.requests = number(arguments.next())?,
                 "--paths" => plan.paths = paths(&arguments.next()?)?,
-                "--write" => plan.write = Some(std::path::absolute(arguments.next()?).ok()?),
+                "--write" => plan.write = Some(Path::new(TOP).join(arguments.next()?)),
                 word => {
                     let known = Load::ALL.into_iter().find(|known| known.word() == word)?;
                     plan.loads.push(known);
