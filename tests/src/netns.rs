@@ -151,6 +151,11 @@ impl Host {
         self.namespace.ip(&format!("addr add {address}/32 dev {name}"));
     }
 
+    /// Finds an address on the switch that is in none of its own networks.
+    pub fn reach(&self, address: Ipv4Addr) {
+        self.namespace.ip(&format!("route add {address}/32 dev eth0"));
+    }
+
     /// Makes this host an address translator, and returns the host behind it: that one reaches the
     /// network under this host's address, and nobody reaches it.
     ///

@@ -1,7 +1,7 @@
 //! What a gateway makes of the networks it is on: peers on the LAN, changes, address translators.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
 
@@ -247,4 +247,66 @@ fn an_observed_address_that_nobody_reached_is_not_published() {
     });
     // Carol cannot dial her, and asks to be dialled.
     echo(town.net.host(1), &town.carol, "alice.cloak");
+}
+
+/// Where the web server is, and one more address of the exit: both nobody's private ones.
+const WEB: Ipv4Addr = Ipv4Addr::new(198, 51, 0, 12);
+const EXIT: Ipv4Addr = Ipv4Addr::new(198, 51, 0, 11);
+
+/// Alice reaches the Internet through home's gateway only; the web server sees home, and alice roams.
+#[test]
+fn a_download_from_the_internet_survives_roaming_through_an_exit() {
+    const LENGTH: u64 = 4_000_000;
+    need!("curl", Need::NetworkNamespaces);
+    let (realm, net) = (Realm::new(), Net::new(3));
+    net.host(1).add_address("eth0", EXIT);
+    net.host(1).reach(WEB);
+    net.host(2).add_address("eth0", WEB);
+    let listen = || TcpListener::bind("0.0.0.0:80").unwrap();
+    let web = net.host(2).enter(|| HttpOrigin::on(listen(), None));
+    let own = net.host(1).enter(|| HttpOrigin::on(listen(), None));
+    let home = realm.empty("home").on(net.host(1));
+    home.init();
+    home.configure("[exit]\nallow = [\"alice.cloak\"]\n");
+    let home = home.up(&up());
+    let laptop = realm.empty("alice").on(net.host(0));
+    laptop.join(&home.invite("alice"));
+    laptop.configure("[outbound]\ndefault = \"exit:home.cloak\"\n");
+    let alice = laptop.up(&up());
+    wait_until("alice knows home", SOON, || alice.resolves("home.cloak"));
+    assert!(alice.run(&["resolve", "home.cloak"]).success().text().contains("ports exit"));
+
+    let mut curl = net.host(0).command(&program("curl").unwrap());
+    let proxy = format!("socks5h://{}", alice.proxy());
+    let url = format!("http://{WEB}/bytes/{LENGTH}?rate=1000000");
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "50", "--proxy", &proxy, &url]);
+    let downloaded = std::thread::scope(|scope| {
+        let curl = scope.spawn(|| process::run(curl, b"", Duration::from_secs(60)).success());
+        let row = || open_sessions(&alice).into_iter().next().unwrap_or_default();
+        wait_until("bytes arrive", SOON, || row()["bytes_received"].as_u64() > Some(0));
+        assert_eq!((&row()["host"], &row()["port"]), (&WEB.to_string().into(), &80.into()));
+        assert_eq!(row()["peer"], "home.cloak");
+        net.host(0).move_to(Ipv4Addr::new(10, 77, 6, 1));
+        wait_until("it is resumed", SOON, || row()["resumes"].as_u64() >= Some(1));
+        curl.join().unwrap()
+    });
+    let mut digest = Sha256::new();
+    digest.update(&downloaded.stdout);
+    assert_eq!(digest.finish(), HttpOrigin::sha256(LENGTH));
+    assert_eq!(web.accepted(), 1, "one connection all the time");
+    assert_eq!(web.last_peer().unwrap().ip(), net.host(1).address(), "the exit's");
+
+    let proxy = alice.proxy();
+    let refused = |host: &str| {
+        let refused = net.host(0).enter(|| client::socks5(proxy, host, 80));
+        refused.err().unwrap_or_else(|| panic!("{host} was reached")).reply()
+    };
+    let (beside, own_address) = (net.host(2).address().to_string(), EXIT.to_string());
+    for host in ["127.0.0.1", "localhost", &beside, &own_address] {
+        assert_eq!(refused(host), 2, "{host}");
+    }
+    home.configure("[exit]\nallow = []\n");
+    let _ = home.run(&["reload"]).success();
+    assert_eq!(refused(&WEB.to_string()), 2, "no exit any more");
+    assert_eq!((own.accepted(), web.accepted()), (0, 1));
 }

@@ -7,10 +7,11 @@ use cloak_node::Code;
 use crate::args::Cli;
 
 const README: &str = include_str!("../../../README.md");
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     README,
     include_str!("../../../docs/guide/quick-start.md"),
     include_str!("../../../docs/guide/configuration.md"),
+    include_str!("../../../docs/guide/exits.md"),
     include_str!("../../../docs/guide/operations.md"),
     include_str!("../../../docs/guide/security.md"),
     include_str!("../../../docs/guide/browser.md"),

@@ -52,7 +52,9 @@ impl Running {
     ) -> Result<Self, Failure> {
         let (directory, name) = (home.dir().to_owned(), home.device_name());
         let proxy = Proxy::bind(&settings.proxy, &settings.outbound, &settings.aliases)?;
-        let services = Arc::new(Services::new(&settings.services).map_err(anyhow::Error::from)?);
+        let services = Arc::new(
+            Services::new(&settings.services, &settings.exit).map_err(anyhow::Error::from)?,
+        );
         let control_socket = Home::control_socket(&directory);
         let listener = Control::bind(&control_socket).map_err(|error| {
             anyhow::Error::from(error)

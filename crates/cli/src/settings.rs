@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cloak_gateway::{Aliases, OutboundConfig, ProxyConfig, ServiceConfig};
+use cloak_gateway::{Aliases, ExitConfig, OutboundConfig, ProxyConfig, ServiceConfig};
 use cloak_node::{DeviceConfig, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
 use serde::Deserialize;
 
@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) outbound: OutboundConfig,
     /// `[[service]]`
     pub(crate) services: Vec<ServiceConfig>,
+    /// `[exit]`
+    pub(crate) exit: ExitConfig,
     /// `[aliases]`: alias to `.cloak` name, both usable
     pub(crate) aliases: BTreeMap<String, String>,
     /// `[overlay]`, `[session]`, `[memory]`, `[device]`
@@ -124,6 +126,7 @@ struct File {
     overlay: OverlayConfig,
     outbound: OutboundConfig,
     service: Vec<ServiceConfig>,
+    exit: ExitConfig,
     session: SessionConfig,
     memory: MemoryConfig,
     device: DeviceConfig,
@@ -201,6 +204,7 @@ impl File {
             proxy: self.proxy,
             outbound: self.outbound,
             services: self.service,
+            exit: self.exit,
             aliases: self.aliases,
             node: NodeConfig {
                 overlay: self.overlay,

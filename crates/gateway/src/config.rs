@@ -3,6 +3,7 @@
 //! Every value is parsed while it is read, so a mistake is reported with its line and column and
 //! nothing has to be validated later but what concerns several keys at once.
 
+mod exit;
 mod listen;
 mod route;
 mod service;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use self::exit::ExitConfig;
 pub use self::listen::{BadListenAddress, ListenAddress};
 pub(crate) use self::route::Login;
 pub use self::route::{BadRoute, Route, Upstream};
@@ -83,7 +85,7 @@ pub struct UserConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundConfig {
-    /// `direct` (the default), `deny`, or `socks5://[user:password@]host:port`.
+    /// `direct` (the default), `deny`, `exit:NAME.cloak`, or `socks5://[user:password@]host:port`.
     pub default: Route,
 }
 
@@ -110,8 +112,8 @@ mod tests {
             let error = toml::from_str::<ProxyConfig>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        let exit = toml::from_str::<OutboundConfig>("default = \"exit:home\"").unwrap_err();
-        assert!(exit.to_string().contains("exits are not available yet"), "{exit}");
+        let exit = toml::from_str::<OutboundConfig>("default = \"exit:-\"").unwrap_err();
+        assert!(exit.to_string().contains("not the name of an exit"), "{exit}");
     }
 
     #[test]

@@ -155,7 +155,8 @@ pub fn explain(code: Code) -> Explanation {
         ),
         Code::NotAllowed => Explanation(
             "You may not do this.",
-            "The service's `allow` does not name you, or a foreign page asked in your name.",
+            "The service's or exit's `allow` does not name you, a foreign page asked in your name, \
+             or the exit does not lead to private addresses.",
             "Ask the owner to allow you.",
         ),
         Code::PeerUnreachable => Explanation(

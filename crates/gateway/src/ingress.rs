@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cloak_node::{Application, Code, Early, OpenRequest, OpenedSession, Opener};
+use cloak_node::{Application, Code, Early, OpenRequest, OpenedSession, Opener, Target};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -81,11 +81,12 @@ impl Ingress {
     /// # Errors
     /// The code for the application.
     pub(crate) async fn open(&self, destination: &Destination) -> Result<Opened, Code> {
-        match destination {
-            Destination::Cloak { name, port } => {
-                self.open_session(name, *port, Early::default()).await.map(Opened::Session)
+        let settings = self.settings();
+        match by_session(destination, &settings.route) {
+            Some((name, target)) => {
+                self.open_session(name, target, Early::default()).await.map(Opened::Session)
             }
-            ordinary => self.connect(ordinary).await.map(Opened::Direct),
+            None => self.connect(&settings.route, destination).await.map(Opened::Direct),
         }
     }
 
@@ -93,9 +94,12 @@ impl Ingress {
     ///
     /// # Errors
     /// The code for the application.
-    pub(crate) async fn connect(&self, ordinary: &Destination) -> Result<TcpStream, Code> {
-        let settings = self.settings();
-        self.attempt(outbound::connect(&settings.route, ordinary)).await
+    pub(crate) async fn connect(
+        &self,
+        route: &Route,
+        ordinary: &Destination,
+    ) -> Result<TcpStream, Code> {
+        self.attempt(outbound::connect(route, ordinary)).await
     }
 
     /// Opens a session, with what the application has said already.
@@ -104,12 +108,12 @@ impl Ingress {
     /// The code for the application.
     pub(crate) async fn open_session(
         &self,
-        name: &str,
-        port: u16,
+        name: String,
+        target: Target,
         early: Early,
     ) -> Result<Box<dyn OpenedSession>, Code> {
-        let (name, application) = (name.to_owned(), self.application.to_string());
-        let request = OpenRequest { name, port, application, early };
+        let application = self.application.to_string();
+        let request = OpenRequest { name, target, application, early };
         self.attempt(self.shared.opener.open(request)).await
     }
 
@@ -145,6 +149,21 @@ impl Ingress {
                 debug!(%error, "an ordinary connection was reset");
             },
         }
+    }
+}
+
+/// Whose gateway a session to a destination leads to, and what is asked of it; `None` where an
+/// ordinary connection leads there.
+pub(crate) fn by_session(destination: &Destination, route: &Route) -> Option<(String, Target)> {
+    match (destination, route) {
+        (Destination::Cloak { name, port }, _) => Some((name.clone(), Target::Service(*port))),
+        (Destination::Address(address), Route::Exit(exit)) => {
+            Some((exit.to_string(), Target::Host(address.ip().to_string(), address.port())))
+        }
+        (Destination::Name { name, port }, Route::Exit(exit)) => {
+            Some((exit.to_string(), Target::Host(name.clone(), *port)))
+        }
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ mod config;
 pub mod control;
 mod destination;
 mod errors;
+mod exit;
 mod http;
 mod ingress;
 mod outbound;
@@ -24,8 +25,8 @@ mod users;
 
 pub use config::{
     Allow, BadAlias, BadAllow, BadListenAddress, BadMovable, BadRoute, BadTarget, BadTime,
-    ListenAddress, Movable, OutboundConfig, ProxyConfig, Route, ServiceConfig, ServiceTarget,
-    Timeout, Upstream, UserConfig,
+    ExitConfig, ListenAddress, Movable, OutboundConfig, ProxyConfig, Route, ServiceConfig,
+    ServiceTarget, Timeout, Upstream, UserConfig,
 };
 pub use destination::{Aliases, Destination};
 pub use errors::{Explanation, Failure, SOCKS5H_HINT, explain, http_status, socks5_reply};

@@ -1,6 +1,6 @@
 //! Connections to the ordinary Internet, for destinations that are not in `.cloak`.
 
-mod direct;
+pub(crate) mod direct;
 mod upstream;
 
 use std::io;
@@ -26,6 +26,8 @@ pub(crate) async fn connect(route: &Route, destination: &Destination) -> Result<
         Route::Direct => direct::connect(destination).await,
         Route::Deny => Err(Code::OutboundDenied),
         Route::Socks5(upstream) => upstream::connect(upstream, destination).await,
+        // A session leads there.
+        Route::Exit(_) => Err(Code::OutboundDenied),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The service side: which peer may reach which local service, and the connection to it.
 //!
 //! A peer names a port, never an address: the only places connected to are those of the
-//! configuration. The table can be replaced while sessions run; they are checked again at their
+//! configuration; but for the exit, where one is configured. The table can be replaced while sessions run; they are checked again at their
 //! next resume.
 
 use std::collections::BTreeMap;
@@ -10,17 +10,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cloak_node::{Application, BoxFuture, Code, Incoming, ServiceTable, Target};
+use cloak_node::{Application, BoxFuture, Code, EXIT_PORT, Incoming, ServiceTable, Target};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::{Allow, ServiceConfig, ServiceTarget};
+use crate::config::{Allow, ExitConfig, ServiceConfig, ServiceTarget};
+use crate::exit::Openings;
 use crate::outbound::io_code;
 
-/// The services of this gateway.
+/// What peers may reach from this gateway: its services, and what lies behind its exit.
 #[derive(Debug)]
 pub struct Services {
-    table: ArcSwap<BTreeMap<u16, Arc<Service>>>,
+    offered: ArcSwap<Offered>,
+    openings: Arc<Openings>,
+}
+
+#[derive(Debug)]
+struct Offered {
+    table: BTreeMap<u16, Arc<Service>>,
+    exit: ExitConfig,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -52,21 +60,26 @@ pub struct ServiceRow {
 }
 
 impl Services {
-    /// A table with these services.
+    /// A table with these services, and an exit.
     ///
     /// # Errors
     /// Two of them contradict each other.
-    pub fn new(configs: &[ServiceConfig]) -> Result<Self, ServicesError> {
-        Ok(Self { table: ArcSwap::from_pointee(table(configs)?) })
+    pub fn new(configs: &[ServiceConfig], exit: &ExitConfig) -> Result<Self, ServicesError> {
+        let offered = ArcSwap::from_pointee(offered(configs, exit)?);
+        Ok(Self { offered, openings: Arc::default() })
     }
 
-    /// Replaces the table. Sessions that are open stay open; those no longer allowed end at their
-    /// next resume.
+    /// Replaces them. Sessions that are open stay open; those no longer allowed end at their next
+    /// resume.
     ///
     /// # Errors
     /// As [`Services::new`]; nothing was changed.
-    pub fn reload(&self, configs: &[ServiceConfig]) -> Result<(), ServicesError> {
-        self.table.store(Arc::new(table(configs)?));
+    pub fn reload(
+        &self,
+        configs: &[ServiceConfig],
+        exit: &ExitConfig,
+    ) -> Result<(), ServicesError> {
+        self.offered.store(Arc::new(offered(configs, exit)?));
         Ok(())
     }
 
@@ -77,25 +90,24 @@ impl Services {
             target: service.target.to_string(),
             allow: service.allow.iter().map(Allow::to_string).collect(),
         };
-        self.table.load().iter().map(row).collect()
+        self.offered.load().table.iter().map(row).collect()
     }
 
-    fn find(&self, target: &Target) -> Result<Arc<Service>, Code> {
-        match target {
-            Target::Service(port) => {
-                self.table.load().get(port).map(Arc::clone).ok_or(Code::NoService)
-            }
-            // Only an exit would connect to a host that a peer names.
-            Target::Host(..) => Err(Code::NotAllowed),
-        }
+    fn find(&self, port: u16) -> Result<Arc<Service>, Code> {
+        self.offered.load().table.get(&port).map(Arc::clone).ok_or(Code::NoService)
     }
 }
 
 impl ServiceTable for Services {
     fn authorise(&self, incoming: &Incoming) -> Result<(), Code> {
-        let service = self.find(&incoming.target)?;
-        let admitted = service.allow.iter().any(|rule| rule.admits(incoming));
-        admitted.then_some(()).ok_or(Code::NotAllowed)
+        match &incoming.target {
+            Target::Service(port) => {
+                let service = self.find(*port)?;
+                let admitted = service.allow.iter().any(|rule| rule.admits(incoming));
+                admitted.then_some(()).ok_or(Code::NotAllowed)
+            }
+            Target::Host(host, _) => self.offered.load().exit.admit(incoming, host),
+        }
     }
 
     fn connect(
@@ -104,21 +116,33 @@ impl ServiceTable for Services {
     ) -> BoxFuture<'_, Result<(Box<dyn Application>, String), Code>> {
         Box::pin(async move {
             self.authorise(&incoming)?;
-            let service = self.find(&incoming.target)?;
-            let connected = timeout(CONNECT_TIMEOUT, connect(&service.target)).await;
-            let application =
-                connected.map_err(|_| Code::Timeout)?.map_err(|e| backend_code(&e))?;
-            Ok((application, service.target.to_string()))
+            match &incoming.target {
+                Target::Service(port) => {
+                    let service = self.find(*port)?;
+                    let connected = timeout(CONNECT_TIMEOUT, connect(&service.target)).await;
+                    let application =
+                        connected.map_err(|_| Code::Timeout)?.map_err(|e| backend_code(&e))?;
+                    Ok((application, service.target.to_string()))
+                }
+                Target::Host(host, port) => {
+                    let (exit, entity) = (self.offered.load().exit.clone(), incoming.entity);
+                    let stream = exit.connect(&self.openings, entity, host, *port).await?;
+                    let address = stream.peer_addr().map_err(|_| Code::ConnectionRefused)?;
+                    Ok((Box::new(stream) as Box<dyn Application>, address.to_string()))
+                }
+            }
         })
     }
 
     fn ports(&self) -> Vec<u16> {
-        self.table.load().keys().copied().collect()
+        let offered = self.offered.load();
+        let exit = offered.exit.is_offered().then_some(EXIT_PORT);
+        exit.into_iter().chain(offered.table.keys().copied()).collect()
     }
 }
 
 impl Allow {
-    fn admits(&self, incoming: &Incoming) -> bool {
+    pub(crate) fn admits(&self, incoming: &Incoming) -> bool {
         match self {
             // The node lets nobody in who is not a member; an open realm's node lets others in.
             Self::Realm | Self::Anyone => true,
@@ -128,7 +152,7 @@ impl Allow {
     }
 }
 
-fn table(configs: &[ServiceConfig]) -> Result<BTreeMap<u16, Arc<Service>>, ServicesError> {
+fn offered(configs: &[ServiceConfig], exit: &ExitConfig) -> Result<Offered, ServicesError> {
     let mut table = BTreeMap::new();
     for config in configs {
         let service = Service { target: config.target.clone(), allow: config.allow.clone() };
@@ -139,7 +163,7 @@ fn table(configs: &[ServiceConfig]) -> Result<BTreeMap<u16, Arc<Service>>, Servi
             return Err(ServicesError::Twice(config.port));
         }
     }
-    Ok(table)
+    Ok(Offered { table, exit: exit.clone() })
 }
 
 async fn connect(target: &ServiceTarget) -> io::Result<Box<dyn Application>> {

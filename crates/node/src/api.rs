@@ -51,13 +51,16 @@ impl<A: Application + ?Sized> Application for Box<A> {
     }
 }
 
-/// Asks for a session to the service at a port of a name.
+/// The port under which a device publishes that it offers an exit; no service has it.
+pub const EXIT_PORT: u16 = 0;
+
+/// Asks for a session to a service of a name, or through its exit.
 #[derive(Debug, Clone)]
 pub struct OpenRequest {
     /// The name as the application wrote it, for example `demo.cloak`. Not yet validated.
     pub name: String,
-    /// The service's port.
-    pub port: u16,
+    /// What is to be reached there.
+    pub target: Target,
     /// Who asks, for `sessions`: the peer address on the proxy side.
     pub application: String,
     /// What the application has said already: it saves a round trip. Not to be said again by the

@@ -43,7 +43,8 @@ mod why;
 
 pub use admin::{InviteReply, InviteRequest};
 pub use api::{
-    Application, Backend, BoxFuture, Incoming, OpenRequest, OpenedSession, Opener, ServiceTable,
+    Application, Backend, BoxFuture, EXIT_PORT, Incoming, OpenRequest, OpenedSession, Opener,
+    ServiceTable,
 };
 pub use cloak_wire::{Code, EARLY_MAX, Early, Target};
 pub use config::{DeviceConfig, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
 use crate::Node;
-use crate::api::{Application, BoxFuture, Incoming, OpenRequest, OpenedSession, Opener};
+use crate::api::{Application, BoxFuture, EXIT_PORT, Incoming, OpenRequest, OpenedSession, Opener};
 use crate::driver::{Driver, Source};
 use crate::peer::Peer;
 use crate::registry::SessionHandle;
@@ -18,6 +18,8 @@ use crate::shared::Shared;
 
 /// A peer to which no lane could be had for this long is unreachable. Two patient dials fit in.
 const LANE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an exit may take to resolve a name and to connect, once there is a lane to it.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A device other than the last candidate gets this long before the next is tried.
 const CANDIDATE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -28,7 +30,15 @@ impl Opener for Node {
 }
 
 async fn open(shared: Arc<Shared>, request: OpenRequest) -> Result<Box<dyn OpenedSession>, Code> {
-    let candidates = shared.candidates(&request.name, request.port).await?;
+    let port = match &request.target {
+        Target::Service(port) => *port,
+        Target::Host(..) => EXIT_PORT,
+    };
+    let mut candidates = shared.candidates(&request.name, port).await?;
+    if matches!(request.target, Target::Host(..)) && candidates.len() > 1 {
+        // An exit that stays where it is was meant, if there is one.
+        candidates.retain(|device| *device != shared.tls.device());
+    }
     let last = candidates.len() - 1;
     for (index, device) in candidates.into_iter().enumerate() {
         let candidate = Candidate { device, is_last: index == last };
@@ -66,7 +76,11 @@ async fn open_at(
     let first = if is_last { FirstBytes::WithOpen } else { FirstBytes::OnceOpened };
     let (opening, mut opened) = Opening::start(shared, &peer, request, first)?;
     let patience = if is_last { LANE_TIMEOUT } else { CANDIDATE_TIMEOUT };
-    let result = match tokio::time::timeout(patience, &mut opened).await {
+    let mut answer = tokio::time::timeout(patience, &mut opened).await;
+    if answer.is_err() && is_at_exit(&opening.handle) {
+        answer = tokio::time::timeout(EXIT_TIMEOUT, &mut opened).await;
+    }
+    let result = match answer {
         Err(_) => {
             // An answer that comes now finds nobody, and ends the session before it says anything.
             opened.close();
@@ -79,6 +93,12 @@ async fn open_at(
         Ok(result) => result.unwrap_or(Err(Code::ShuttingDown)),
     };
     result.map(|()| Box::new(opening) as Box<dyn OpenedSession>)
+}
+
+/// Whether an exit may have been asked.
+fn is_at_exit(handle: &SessionHandle) -> bool {
+    let has_lane = || handle.snapshot().is_some_and(|snapshot| snapshot.lane.is_some());
+    matches!(handle.target, Target::Host(..)) && has_lane()
 }
 
 /// A session that is opening or open, and has no application yet. Dropping it ends the session.
@@ -95,7 +115,7 @@ impl Opening {
         first: FirstBytes,
     ) -> Result<(Self, oneshot::Receiver<Result<(), Code>>), Code> {
         let id = SessionId::from_bytes(shared.random_bytes());
-        let target = Target::Service(request.port);
+        let target = request.target.clone();
         let (handle, inbox) = SessionHandle::new(
             id,
             Role::Initiator,
@@ -143,7 +163,7 @@ async fn open_here(
         peer: shared.home.entity_name(),
         entity: shared.home.entity(),
         device: shared.tls.device(),
-        target: Target::Service(request.port),
+        target: request.target.clone(),
     };
     shared.authorise(&incoming)?;
     let (backend, _) = shared.services.connect(incoming).await?;

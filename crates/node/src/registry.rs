@@ -138,6 +138,7 @@ impl SessionHandle {
             peer: self.peer.entity_name(),
             peer_device: self.peer.name(),
             port: port(&self.target),
+            host: host(&self.target),
             lane: snapshot
                 .lane
                 .filter(|_| !suspended)
@@ -168,6 +169,13 @@ fn state(snapshot: &Snapshot) -> SessionState {
 fn port(target: &Target) -> u16 {
     match target {
         Target::Service(port) | Target::Host(_, port) => *port,
+    }
+}
+
+fn host(target: &Target) -> Option<String> {
+    match target {
+        Target::Service(_) => None,
+        Target::Host(host, _) => Some(host.clone()),
     }
 }
 

@@ -40,8 +40,10 @@ pub struct SessionView {
     pub peer: String,
     /// Name or id of the peer's device.
     pub peer_device: String,
-    /// The service's port.
+    /// The service's port; through an exit, the host's.
     pub port: u16,
+    /// The host that is reached through an exit; null where it is a service.
+    pub host: Option<String>,
     /// `direct`, `relay`, or null.
     pub lane: Option<String>,
     /// When it was opened.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use cloak_base::DeviceId;
 use cloak_identity::Name;
-use cloak_wire::{Code, Early};
+use cloak_wire::{Code, Early, Target};
 
-use crate::api::{OpenRequest, Opener};
+use crate::api::{EXIT_PORT, OpenRequest, Opener};
 use crate::directory::Candidate;
 use crate::node::Node;
 use crate::reach::millis;
@@ -113,7 +113,11 @@ impl Node {
 
     fn describe(&self, candidate: &Candidate) -> String {
         let locators: Vec<_> = candidate.locators.iter().map(ToString::to_string).collect();
-        let ports: Vec<_> = candidate.ports.iter().map(ToString::to_string).collect();
+        let shown = |port: &u16| match *port {
+            EXIT_PORT => "exit".to_owned(),
+            port => port.to_string(),
+        };
+        let ports: Vec<_> = candidate.ports.iter().map(shown).collect();
         format!(
             "{} ({}) at {}{}, ports {}, epoch {}{}",
             candidate.name,
@@ -184,7 +188,7 @@ impl Node {
     async fn try_service(&self, name: &str, port: u16) -> Vec<ResolveStep> {
         let request = OpenRequest {
             name: name.to_owned(),
-            port,
+            target: Target::Service(port),
             application: "cloak why".to_owned(),
             early: Early::default(),
         };

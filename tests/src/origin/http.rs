@@ -107,6 +107,12 @@ impl HttpOrigin {
         self.tcp.address()
     }
 
+    /// Where the last connection came from.
+    #[must_use]
+    pub fn last_peer(&self) -> Option<SocketAddr> {
+        self.tcp.last_peer()
+    }
+
     /// Connections accepted so far.
     #[must_use]
     pub fn accepted(&self) -> u64 {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use cloak_gateway::{Allow, ListenAddress, Movable, ServiceConfig, ServiceTarget, Services};
+use cloak_gateway::{
+    Allow, ExitConfig, ListenAddress, Movable, ServiceConfig, ServiceTarget, Services,
+};
 use cloak_node::{Home, InitNames, InviteKind, InviteRequest, Node, NodeConfig};
 use cloak_transport::SystemClock;
 use tokio::net::TcpListener;
@@ -122,7 +124,8 @@ impl Network {
         let reply = self.gateway.node().invite(request).await.map_err(anyhow::Error::from)?;
         let dir = self.scratch.path().join(name);
         let home = Home::join(&dir, &reply.invitation, None, "device", &SystemClock).await?;
-        let services = Arc::new(Services::new(&services).map_err(anyhow::Error::from)?);
+        let services = Services::new(&services, &ExitConfig::default());
+        let services = Arc::new(services.map_err(anyhow::Error::from)?);
         Ok(Node::start(home, on_loopback(), services, Arc::new(SystemClock)).await?)
     }
 

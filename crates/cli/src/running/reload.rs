@@ -37,14 +37,17 @@ impl Reloader {
         let proxy = self.proxy.reload(&next.proxy, &next.outbound, &next.aliases).await;
         let proxy = proxy.map_err(|error| Refusal::usage("bad-configuration", error))?;
         let mut changed: Vec<_> = proxy.changed.iter().map(ToString::to_string).collect();
-        if next.services != current.services {
+        let offers =
+            [("service", next.services != current.services), ("exit", next.exit != current.exit)];
+        let offers = keys(&offers);
+        if !offers.is_empty() {
             self.services
-                .reload(&next.services)
+                .reload(&next.services, &next.exit)
                 .map_err(|error| Refusal::usage("bad-configuration", error))?;
-            changed.push("service".to_owned());
+            changed.extend(offers.iter().map(ToString::to_string));
         }
         let node_changed = changed_in_node(&current.node, &next.node);
-        if next.services != current.services || !node_changed.is_empty() {
+        if !offers.is_empty() || !node_changed.is_empty() {
             self.node.reload(next.node.clone());
         }
         changed.extend(node_changed.iter().map(ToString::to_string));

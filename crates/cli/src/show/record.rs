@@ -6,7 +6,7 @@ use cloak_gateway::control::message::{GatewayStatus, Invitation, Reloaded};
 use cloak_node::{PingView, PlaceView, SessionView};
 
 use super::quantity::{bytes, milliseconds, or_dash};
-use super::tables::state;
+use super::tables::{state, target};
 
 /// `cloak status`
 pub(crate) fn status(status: &GatewayStatus) -> String {
@@ -77,7 +77,7 @@ pub(crate) fn session(session: &SessionView) -> String {
         ("missing side", or_dash(session.missing_side.as_deref())),
         ("role", session.role.clone()),
         ("peer", format!("{} (device {})", session.peer, session.peer_device)),
-        ("port", session.port.to_string()),
+        ("port", target(session)),
         ("lane", or_dash(session.lane.as_deref())),
         ("round trip", session.rtt_ms.map_or_else(|| "-".to_owned(), milliseconds)),
         ("opened", session.opened_at.clone()),

@@ -33,7 +33,7 @@ pub(crate) fn sessions(rows: &[SessionView]) -> String {
             row.state_since.clone(),
             row.role.clone(),
             row.peer.clone(),
-            row.port.to_string(),
+            target(row),
             or_dash(row.lane.as_deref()),
             row.resumes.to_string(),
             bytes(row.bytes_sent),
@@ -42,6 +42,15 @@ pub(crate) fn sessions(rows: &[SessionView]) -> String {
         ]);
     }
     listed(rows, &table, "no sessions")
+}
+
+/// A service's port, or what is reached through an exit.
+pub(super) fn target(row: &SessionView) -> String {
+    match &row.host {
+        None => row.port.to_string(),
+        Some(host) if host.contains(':') => format!("[{host}]:{}", row.port),
+        Some(host) => format!("{host}:{}", row.port),
+    }
 }
 
 /// `cloak peers`

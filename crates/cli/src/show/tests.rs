@@ -31,6 +31,7 @@ fn suspended() -> SessionView {
         peer: "bob.cloak".to_owned(),
         peer_device: "desk.bob.cloak".to_owned(),
         port: 22,
+        host: None,
         lane: None,
         opened_at: "2026-11-22T12:00:00Z".to_owned(),
         resumes: 12,
@@ -255,7 +256,7 @@ fn json_fields_are_the_documented_ones() {
     };
     assert_eq!(
         fields(serde_json::to_value(live()).unwrap()),
-        "application bytes_held bytes_received bytes_sent id lane missing_side opened_at peer \
+        "application bytes_held bytes_received bytes_sent host id lane missing_side opened_at peer \
          peer_device port reason resumes role rtt_ms state state_since",
     );
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use cloak_base::Redacted;
-use cloak_identity::Name;
+use cloak_identity::{Name, NameError};
 use serde::Deserialize;
 
 /// Where connections to ordinary destinations, those not in `.cloak`, leave from.
@@ -17,6 +17,8 @@ pub enum Route {
     Deny,
     /// Through another proxy.
     Socks5(Upstream),
+    /// From a peer that offers an exit: its entity, or one of its devices.
+    Exit(Name),
 }
 
 /// A SOCKS5 proxy to which ordinary destinations are passed on, names unresolved.
@@ -38,11 +40,14 @@ pub(crate) struct Login {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRoute {
     /// None of the known forms.
-    #[error("not a route: write \"direct\", \"deny\" or \"socks5://[user:password@]host:port\"")]
+    #[error(
+        "not a route: write \"direct\", \"deny\", \"exit:NAME.cloak\" or \
+         \"socks5://[user:password@]host:port\""
+    )]
     Syntax,
-    /// `exit:NAME` is a form of a later version.
-    #[error("exits are not available yet: write \"direct\", \"deny\" or \"socks5://host:port\"")]
-    Exit,
+    /// What follows `exit:` is nobody's name.
+    #[error("not the name of an exit (it {0}): write \"exit:NAME.cloak\"")]
+    Exit(NameError),
     /// The upstream proxy may not be a Cloak name: reaching it would need this very proxy.
     #[error("the upstream proxy cannot be a .cloak name")]
     CloakUpstream,
@@ -55,8 +60,10 @@ impl FromStr for Route {
         match text {
             "direct" => Ok(Self::Direct),
             "deny" => Ok(Self::Deny),
-            _ if text.starts_with("exit:") => Err(BadRoute::Exit),
             _ => {
+                if let Some(name) = text.strip_prefix("exit:") {
+                    return exit(name).map(Self::Exit);
+                }
                 let rest = text
                     .strip_prefix("socks5://")
                     .or_else(|| text.strip_prefix("socks5h://"))
@@ -73,6 +80,13 @@ impl TryFrom<String> for Route {
     fn try_from(text: String) -> Result<Self, BadRoute> {
         text.parse()
     }
+}
+
+/// `home` is short for `home.cloak`.
+fn exit(text: &str) -> Result<Name, BadRoute> {
+    let short = !Name::is_cloak(text);
+    let name = if short { &format!("{text}.cloak") } else { text };
+    Name::parse(name).map_err(BadRoute::Exit)
 }
 
 fn upstream(text: &str) -> Result<Upstream, BadRoute> {
@@ -112,6 +126,10 @@ mod tests {
     fn routes_read_as_written() {
         assert_eq!("direct".parse(), Ok(Route::Direct));
         assert_eq!("deny".parse(), Ok(Route::Deny));
+        for text in ["exit:home", "exit:Home.CLOAK"] {
+            let Ok(Route::Exit(name)) = text.parse() else { panic!("{text}") };
+            assert_eq!(name.to_string(), "home.cloak");
+        }
         let Ok(Route::Socks5(upstream)) = "socks5://ann:p:w@[::1]:9050/".parse() else { panic!() };
         assert_eq!((upstream.host.as_str(), upstream.port), ("::1", 9050));
         assert_eq!(upstream.login.as_ref().unwrap().user, "ann");
@@ -120,7 +138,8 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused() {
-        assert_eq!("exit:home".parse::<Route>(), Err(BadRoute::Exit));
+        assert!(matches!("exit:".parse::<Route>(), Err(BadRoute::Exit(_))));
+        assert!(matches!("exit:a b.cloak".parse::<Route>(), Err(BadRoute::Exit(_))));
         assert_eq!("socks5://Up.cloak.:1".parse::<Route>(), Err(BadRoute::CloakUpstream));
         for bad in ["", "Direct", "http://x:1", "socks5://x", "socks5://x:0", "socks5://u@x:1"] {
             assert_eq!(bad.parse::<Route>(), Err(BadRoute::Syntax), "{bad}");

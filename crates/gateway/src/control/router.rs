@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cloak_identity::INVITATION_LIFE_MAX;
-use cloak_node::{ControlError, InviteKind, InviteRequest, OpenRequest};
+use cloak_node::{ControlError, InviteKind, InviteRequest, OpenRequest, Target};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -50,8 +50,10 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
     response
 }
 
-/// What the body of a [`path::CONNECT`] request asks for.
-pub(super) async fn service_to_connect<B>(request: Request<B>) -> Result<OpenRequest, Refusal>
+/// What the body of a [`path::CONNECT`] request asks for, `NAME:PORT`, and how to ask for it.
+pub(super) async fn service_to_connect<B>(
+    request: Request<B>,
+) -> Result<(String, OpenRequest), Refusal>
 where
     B: Body + Send,
     B::Data: Send,
@@ -61,7 +63,9 @@ where
     let early = asked.early();
     let early = early.ok_or_else(|| Refusal::usage(MALFORMED, "`early` is not what it may be"))?;
     let application = "cloak connect".to_owned();
-    Ok(OpenRequest { name: asked.name, port: asked.port, application, early })
+    let service = format!("{}:{}", asked.name, asked.port);
+    let target = Target::Service(asked.port);
+    Ok((service, OpenRequest { name: asked.name, target, application, early }))
 }
 
 /// Refuses what a web page could have caused.

@@ -44,11 +44,10 @@ async fn open(
     opener: &impl Opener,
     request: Request<Incoming>,
 ) -> Result<Box<dyn OpenedSession>, Refusal> {
-    let request = service_to_connect(request).await?;
-    let (name, port) = (request.name.clone(), request.port);
+    let (service, request) = service_to_connect(request).await?;
     opener.open(request).await.map_err(|code| {
         let Explanation(what, why, todo) = explain(code);
-        let message = format!("{name}:{port}: {what} {why} {todo}");
+        let message = format!("{service}: {what} {why} {todo}");
         match code {
             Code::UnknownName | Code::BadName => Refusal::not_found(code.as_str(), message),
             _ => Refusal::failed(code.as_str(), message),

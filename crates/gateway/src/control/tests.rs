@@ -43,7 +43,7 @@ impl Gateway {
         let mut config = NodeConfig::default();
         config.overlay.listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         config.overlay.lan = false;
-        let services = Arc::new(Services::new(&[]).unwrap());
+        let services = Arc::new(Services::new(&[], &crate::ExitConfig::default()).unwrap());
         let clock = Arc::new(SystemClock);
         let node = Node::start(opened, config, services.clone(), clock).await.unwrap();
         let listen = ProxyConfig { listen: vec![], ..ProxyConfig::default() };

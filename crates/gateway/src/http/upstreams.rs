@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cloak_node::{Application, Code, EARLY_MAX, Early};
+use cloak_node::{Application, Code, EARLY_MAX, Early, Target};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
@@ -16,9 +16,10 @@ use tracing::debug;
 
 use super::body::RequestBody;
 use super::head;
+use crate::config::Route;
 use crate::destination::Destination;
 use crate::errors::Failure;
-use crate::ingress::Ingress;
+use crate::ingress::{Ingress, by_session};
 use crate::pipe::pipe;
 
 /// Connections to the destinations that one application asked for. They end with it.
@@ -27,8 +28,8 @@ pub(super) struct Upstreams(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The last used is the last.
-    idle: Vec<(Destination, SendRequest<RequestBody>)>,
+    /// Where they lead, and which way; the last used is the last.
+    idle: Vec<(Destination, Route, SendRequest<RequestBody>)>,
     tasks: JoinSet<()>,
 }
 
@@ -43,11 +44,13 @@ impl Upstreams {
         destination: &Destination,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Failure> {
-        if let Some(mut sender) = self.take_idle(destination).await {
+        // A reload may lead the next request another way.
+        let route = ingress.settings().route.clone();
+        if let Some(mut sender) = self.take_idle(destination, &route).await {
             let copy = repeatable(&request);
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    self.put_idle(destination, sender);
+                    self.put_idle(destination, route, sender);
                     return Ok(response);
                 }
                 // The upstream closed it at the moment we used it.
@@ -57,24 +60,25 @@ impl Upstreams {
                 },
             }
         }
-        let (sender, response) = match destination {
-            Destination::Cloak { name, port } => {
+        let (sender, response) = match by_session(destination, &route) {
+            Some(session) => {
                 let copy = repeatable(&request);
-                match (self.send_early(ingress, (name, *port), request).await, copy) {
+                match (self.send_early(ingress, session.clone(), request).await, copy) {
                     // It may have had the request, and has forgotten.
                     (Err(Failure::Code(Code::PeerRestarted)), Some(copy)) => {
-                        self.send_early(ingress, (name, *port), copy).await?
+                        self.send_early(ingress, session, copy).await?
                     }
                     (sent, _) => sent?,
                 }
             }
-            ordinary => {
-                let mut sender = self.connect(Box::new(ingress.connect(ordinary).await?)).await?;
+            None => {
+                let ordinary = ingress.connect(&route, destination).await?;
+                let mut sender = self.connect(Box::new(ordinary)).await?;
                 let response = sender.send_request(request).await;
                 (sender, response.map_err(|error| bad_gateway(&error))?)
             }
         };
-        self.put_idle(destination, sender);
+        self.put_idle(destination, route, sender);
         Ok(response)
     }
 
@@ -83,7 +87,7 @@ impl Upstreams {
     async fn send_early(
         &self,
         ingress: &Ingress,
-        (name, port): (&str, u16),
+        (name, target): (String, Target),
         request: Request<RequestBody>,
     ) -> Result<(SendRequest<RequestBody>, Response<Incoming>), Failure> {
         let (near, mut far) = pipe(PIPE);
@@ -91,7 +95,7 @@ impl Upstreams {
         let response = sender.send_request(request);
         let mut first = [0; EARLY_MAX];
         let len = far.read(&mut first).await.map_err(|_| Failure::BadGateway)?;
-        let session = ingress.open_session(name, port, Early::of(&first[..len])).await?;
+        let session = ingress.open_session(name, target, Early::of(&first[..len])).await?;
         session.attach(Box::new(far));
         Ok((sender, response.await.map_err(|error| bad_gateway(&error))?))
     }
@@ -128,22 +132,28 @@ impl Upstreams {
         Ok(sender)
     }
 
-    async fn take_idle(&self, destination: &Destination) -> Option<SendRequest<RequestBody>> {
+    async fn take_idle(
+        &self,
+        destination: &Destination,
+        route: &Route,
+    ) -> Option<SendRequest<RequestBody>> {
         let mut sender = {
             let idle = &mut self.lock().idle;
-            let index = idle.iter().position(|(other, _)| other == destination)?;
-            idle.remove(index).1
+            let leads_there =
+                |(to, by, _): &(Destination, Route, _)| to == destination && by == route;
+            let index = idle.iter().position(leads_there)?;
+            idle.remove(index).2
         };
         let ready = timeout(READY_TIMEOUT, sender.ready()).await;
         matches!(ready, Ok(Ok(()))).then_some(sender)
     }
 
-    fn put_idle(&self, destination: &Destination, sender: SendRequest<RequestBody>) {
+    fn put_idle(&self, destination: &Destination, route: Route, sender: SendRequest<RequestBody>) {
         let idle = &mut self.lock().idle;
         if idle.len() == IDLE_MAX {
             idle.remove(0);
         }
-        idle.push((destination.clone(), sender));
+        idle.push((destination.clone(), route, sender));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

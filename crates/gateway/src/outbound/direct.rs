@@ -15,16 +15,29 @@ use crate::destination::Destination;
 /// Connects to an ordinary destination.
 ///
 /// # Errors
-/// [`Code::HostUnreachable`], [`Code::ConnectionRefused`], [`Code::Timeout`], [`Code::Busy`].
+/// As [`addresses`] and [`connect_to`].
 pub(super) async fn connect(destination: &Destination) -> Result<TcpStream, Code> {
-    let addresses = match destination {
-        Destination::Address(address) if is_unconnectable(address) => {
-            return Err(Code::HostUnreachable);
-        }
-        Destination::Address(address) => vec![*address],
-        Destination::Name { name, port } => resolve(name, *port).await?,
-        Destination::Cloak { .. } => return Err(Code::UnknownName),
-    };
+    connect_to(addresses(destination).await?).await
+}
+
+/// Where an ordinary destination is, in the order to try.
+///
+/// # Errors
+/// [`Code::HostUnreachable`], [`Code::Timeout`].
+pub(crate) async fn addresses(destination: &Destination) -> Result<Vec<SocketAddr>, Code> {
+    match destination {
+        Destination::Address(address) if is_unconnectable(address) => Err(Code::HostUnreachable),
+        Destination::Address(address) => Ok(vec![*address]),
+        Destination::Name { name, port } => resolve(name, *port).await,
+        Destination::Cloak { .. } => Err(Code::UnknownName),
+    }
+}
+
+/// Connects to the first of these addresses that answers.
+///
+/// # Errors
+/// [`Code::HostUnreachable`], [`Code::ConnectionRefused`], [`Code::Timeout`], [`Code::Busy`].
+pub(crate) async fn connect_to(addresses: Vec<SocketAddr>) -> Result<TcpStream, Code> {
     let raced = timeout(CONNECT_TIMEOUT, race(addresses)).await.map_err(|_| Code::Timeout)?;
     let stream = raced?;
     // Latency of small writes matters more than their number; a socket that cannot is used as is.
@@ -35,12 +48,20 @@ pub(super) async fn connect(destination: &Destination) -> Result<TcpStream, Code
 /// Looks up a name and a port; the addresses in the order to try them.
 pub(super) async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Code> {
     let found = timeout(LOOKUP_TIMEOUT, lookup_host((name, port))).await;
-    let found = found.map_err(|_| Code::Timeout)?.map_err(|_| Code::HostUnreachable)?;
+    in_turns(found.map_err(|_| Code::Timeout)?.map_err(|_| Code::HostUnreachable)?)
+}
+
+/// What a lookup found, in the order to try.
+///
+/// # Errors
+/// [`Code::HostUnreachable`]: nothing.
+pub(crate) fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, Code> {
     let (mut v6, mut v4): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv6);
     let rounds = v6.len().max(v4.len());
     let (mut v6, mut v4) = (v6.drain(..), v4.drain(..));
     let turns = (0..rounds).flat_map(|_| [v6.next(), v4.next()]).flatten();
-    Ok(turns.take(ADDRESSES_MAX).collect())
+    let addresses: Vec<_> = turns.take(ADDRESSES_MAX).collect();
+    if addresses.is_empty() { Err(Code::HostUnreachable) } else { Ok(addresses) }
 }
 
 /// The first connection that succeeds; the most telling failure if none does.
@@ -76,7 +97,8 @@ fn is_unconnectable(address: &SocketAddr) -> bool {
     }
 }
 
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the addresses of a name.
+pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Head start of each address before the next is tried too.
 const STAGGER: Duration = Duration::from_millis(250);

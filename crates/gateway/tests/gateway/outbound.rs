@@ -1,5 +1,6 @@
 //! Destinations that are not in `.cloak`.
 
+use cloak_node::Target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -90,6 +91,30 @@ async fn ordinary_destinations_can_be_denied() {
     let (head, _) = gateway.http_connect("127.0.0.1:80").await;
     assert_eq!(outcome(&head), (403, Some("outbound-denied")));
     assert_eq!(gateway.socks5("bob.cloak", 80).await.0, 0);
+}
+
+/// Ordinary destinations go to the exit as they were asked for, names unresolved; Cloak names do not.
+#[tokio::test]
+async fn an_exit_is_asked_for_ordinary_destinations() {
+    let (origin, _seen) = origin("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let peers = [("home.cloak", Peer::Backend(origin)), ("bob.cloak", Peer::Backend(origin))];
+    let gateway = Gateway::configured(&config(""), "exit:home", &peers);
+    let host = |name: &str, port| ("home.cloak".to_owned(), Target::Host(name.to_owned(), port));
+    let mut expected = vec![host("no-such-host.invalid", 443), host("2001:db8::1", 80)];
+    assert_eq!(gateway.socks5("No-Such-Host.invalid", 443).await.0, 0);
+    assert_eq!(gateway.socks5("2001:db8::1", 80).await.0, 0);
+    let (head, _) = gateway.http_connect("example.com:443").await;
+    assert_eq!(outcome(&head).0, 200);
+    expected.push(host("example.com", 443));
+    let get = "GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n";
+    let answer = gateway.say(get).await;
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    expected.push(host("example.com", 80));
+    let first = gateway.node.said().pop().unwrap();
+    assert!(first.starts_with(b"GET / HTTP/1.1\r\n"), "the request goes with Open");
+    assert_eq!(gateway.socks5("bob.cloak", 80).await.0, 0);
+    expected.push(("bob.cloak".to_owned(), Target::Service(80)));
+    assert_eq!(gateway.node.requests(), expected);
 }
 
 #[tokio::test]

@@ -41,6 +41,27 @@ async fn reload_touches_only_what_changed() {
     assert_eq!(gateway.handle.addresses().len(), 1);
 }
 
+/// An application's kept-alive connection holds one to the origin, which goes the old way.
+#[tokio::test]
+async fn the_next_request_of_a_connection_goes_the_new_way() {
+    let (origin, _seen) = origin("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let gateway = Gateway::start(&[("home.cloak", Peer::Backend(origin))]);
+    let mut stream = gateway.connect().await;
+    let get = format!("GET http://{origin}/ HTTP/1.1\r\nHost: {origin}\r\n\r\n");
+    let mut opened = Vec::new();
+    for route in ["direct", "exit:home", "direct"] {
+        gateway.handle.reload(&config(""), &outbound(route), &Default::default()).await.unwrap();
+        stream.write_all(get.as_bytes()).await.unwrap();
+        assert_eq!(outcome(&read_head(&mut stream).await).0, 200);
+        assert_eq!(read_text(&mut stream, 2).await, "ok");
+        opened.push(gateway.node.requests().len());
+    }
+    assert_eq!(opened, [0, 1, 1]);
+    gateway.handle.reload(&config(""), &outbound("deny"), &Default::default()).await.unwrap();
+    stream.write_all(get.as_bytes()).await.unwrap();
+    assert_eq!(outcome(&read_head(&mut stream).await).1, Some("outbound-denied"));
+}
+
 #[tokio::test]
 async fn a_reload_that_cannot_be_used_changes_nothing() {
     let gateway = Gateway::start(&[("bob.cloak", Peer::Backend(echo().await))]);

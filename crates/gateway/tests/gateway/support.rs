@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cloak_gateway::{ListenAddress, OutboundConfig, Proxy, ProxyConfig, ProxyHandle};
-use cloak_node::{Application, BoxFuture, Code, OpenRequest, OpenedSession, Opener};
+use cloak_node::{Application, BoxFuture, Code, OpenRequest, OpenedSession, Opener, Target};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -37,15 +37,24 @@ pub(crate) enum Peer {
 /// A node with these names, each at whatever port.
 pub(crate) struct FakeNode {
     peers: BTreeMap<String, Peer>,
-    opened: Mutex<Vec<(String, u16)>>,
+    opened: Mutex<Vec<(String, Target)>>,
     said: Mutex<Vec<Vec<u8>>>,
     tasks: TaskTracker,
 }
 
 impl FakeNode {
     /// All requests so far.
-    pub(crate) fn opened(&self) -> Vec<(String, u16)> {
+    pub(crate) fn requests(&self) -> Vec<(String, Target)> {
         self.opened.lock().unwrap().clone()
+    }
+
+    /// Names and ports of all services asked for so far.
+    pub(crate) fn opened(&self) -> Vec<(String, u16)> {
+        let service = |(name, target)| match target {
+            Target::Service(port) => (name, port),
+            host => panic!("{host:?} is no service"),
+        };
+        self.requests().into_iter().map(service).collect()
     }
 
     /// What was said with each of them.
@@ -56,7 +65,7 @@ impl FakeNode {
 
 impl Opener for FakeNode {
     fn open(&self, request: OpenRequest) -> BoxFuture<'_, Result<Box<dyn OpenedSession>, Code>> {
-        self.opened.lock().unwrap().push((request.name.clone(), request.port));
+        self.opened.lock().unwrap().push((request.name.clone(), request.target.clone()));
         self.said.lock().unwrap().push(request.early.to_vec());
         let peer = self.peers.get(&request.name).cloned();
         let tasks = self.tasks.clone();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cloak_node::{
     Application, Backend, BoxFuture, Code, Early, Home, Incoming, InitNames, InviteKind,
-    InviteRequest, Node, NodeConfig, OpenRequest, Opener, ServiceTable,
+    InviteRequest, Node, NodeConfig, OpenRequest, Opener, ServiceTable, Target,
 };
 use cloak_transport::{Clock, SystemClock};
 use tempfile::TempDir;
@@ -142,7 +142,7 @@ pub async fn open(node: &Node, name: &str) -> DuplexStream {
 pub async fn open_saying(node: &Node, name: &str, early: &[u8]) -> DuplexStream {
     let request = || OpenRequest {
         name: name.to_owned(),
-        port: ECHO,
+        target: Target::Service(ECHO),
         application: "test".to_owned(),
         early: Early::of(early),
     };

@@ -1,6 +1,6 @@
 //! Sessions between nodes, undisturbed and cut.
 
-use cloak_node::{Code, EARLY_MAX, Early, OpenRequest, Opener, SessionState};
+use cloak_node::{Code, EARLY_MAX, Early, OpenRequest, Opener, SessionState, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::realm::{
@@ -66,7 +66,7 @@ async fn what_is_said_early_comes_first_and_once() {
     }
     let request = |port| OpenRequest {
         name: "alice.cloak".to_owned(),
-        port,
+        target: Target::Service(port),
         application: String::new(),
         early: Early::of(b"not for you"),
     };
@@ -81,7 +81,7 @@ async fn refusals_have_their_codes() {
     let code = async |name: &str, port| {
         let request = OpenRequest {
             name: name.to_owned(),
-            port,
+            target: Target::Service(port),
             application: String::new(),
             early: Early::default(),
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloak_node::{Code, Early, Home, InviteKind, InviteRequest, Node, OpenRequest, Opener};
+use cloak_node::{Code, Early, Home, InviteKind, InviteRequest, Node, OpenRequest, Opener, Target};
 use cloak_transport::{Clock, SkewedClock, SystemClock};
 
 use crate::realm::{Member, echo, eventually, found, join, open, start, system};
@@ -35,7 +35,7 @@ async fn told(node: &Node) -> Option<String> {
 async fn refusal(node: &Node, name: &str) -> Option<Code> {
     let request = OpenRequest {
         name: name.to_owned(),
-        port: 7,
+        target: Target::Service(7),
         application: String::new(),
         early: Early::default(),
     };
