@@ -1,8 +1,8 @@
 //! The service side: which peer may reach which local service, and the connection to it.
 //!
 //! A peer names a port, never an address: the only places connected to are those of the
-//! configuration; but for the exit, where one is configured. The table can be replaced while sessions run; they are checked again at their
-//! next resume.
+//! configuration; but for the exit, where one is configured. The table can be replaced while
+//! sessions run; they are checked again at their next resume.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -37,9 +37,10 @@ impl Reloader {
         let proxy = self.proxy.reload(&next.proxy, &next.outbound, &next.aliases).await;
         let proxy = proxy.map_err(|error| Refusal::usage("bad-configuration", error))?;
         let mut changed: Vec<_> = proxy.changed.iter().map(ToString::to_string).collect();
-        let offers =
-            [("service", next.services != current.services), ("exit", next.exit != current.exit)];
-        let offers = keys(&offers);
+        let offers = keys(&[
+            ("service", next.services != current.services),
+            ("exit", next.exit != current.exit),
+        ]);
         if !offers.is_empty() {
             self.services
                 .reload(&next.services, &next.exit)
