@@ -16,8 +16,10 @@ use crate::skip::program;
 
 pub use challenges::Challenges;
 
-/// A cold start of the driver.
-const STARTED_WITHIN: Duration = Duration::from_secs(30);
+/// A cold start of the driver, on a machine that is busy with other tests.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
+/// The driver picks a port for IPv4 and ends when somebody has the same one on IPv6.
+const DRIVER_STARTS: u32 = 3;
 /// A page that loads longer counts as failed.
 const PAGE_LOAD_MS: u64 = 20_000;
 
@@ -42,15 +44,7 @@ impl Browser {
     /// When it does not start.
     #[must_use]
     pub fn start(directory: &Path, proxy: Option<&str>) -> Self {
-        let log = directory.join("chromedriver.log");
-        let mut command = Command::new(program("chromedriver").expect("asked for by `need!`"));
-        command.args(["--port=0"]).env("HOME", directory).env("TMPDIR", directory);
-        let driver = Owned::start_group(command, &log);
-        let port = wait_for("the driver tells its port", STARTED_WITHIN, || {
-            let text = std::fs::read_to_string(&log).ok()?;
-            let (_, rest) = text.split_once("started successfully on port ")?;
-            rest.split_once('.')?.0.parse::<u16>().ok()
-        });
+        let (driver, port) = start_driver(directory);
         let server = SocketAddr::from(([127, 0, 0, 1], port));
         let mut browser =
             Self { server, session: String::new(), debugger: server, _driver: driver };
@@ -135,6 +129,32 @@ impl Drop for Browser {
             let _ = self.call("DELETE", &format!("/session/{}", self.session), &json!({}));
         }
     }
+}
+
+/// Starts the driver, and tells the port at which it takes commands.
+fn start_driver(directory: &Path) -> (Owned, u16) {
+    let log = directory.join("chromedriver.log");
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    for _ in 0..DRIVER_STARTS {
+        let mut command = Command::new(program("chromedriver").expect("asked for by `need!`"));
+        command.args(["--port=0"]).env("HOME", directory).env("TMPDIR", directory);
+        let mut driver = Owned::start_group(command, &log);
+        let port = wait_for("the driver tells its port or ends", STARTED_WITHIN, || {
+            // Looked at first, so that what it said before its end is read after it.
+            let ended = !driver.is_running();
+            let port = port_told(&said());
+            (ended || port.is_some()).then_some(port)
+        });
+        if let Some(port) = port {
+            return (driver, port);
+        }
+    }
+    panic!("the driver ended {DRIVER_STARTS} times: {}", said());
+}
+
+fn port_told(log: &str) -> Option<u16> {
+    let (_, rest) = log.split_once("started successfully on port ")?;
+    rest.split_once('.')?.0.parse().ok()
 }
 
 fn capabilities(directory: &Path, proxy: Option<&str>) -> Value {
