@@ -5,7 +5,7 @@ use minicbor::bytes::{ByteArray, ByteSlice};
 use minicbor::decode::{Decode, Decoder, Error as DecodeError};
 use minicbor::encode::{Encode, Encoder, Error as EncodeError, Write};
 
-use crate::{DeviceId, EntityId, Epoch, Incarnation, RealmId, SessionId, UnixTime};
+use crate::{DeviceId, EntityId, Epoch, Generation, Incarnation, RealmId, SessionId, UnixTime};
 
 macro_rules! byte_string {
     ($($name:ident)*) => {$(
@@ -49,7 +49,7 @@ macro_rules! unsigned {
 }
 
 byte_string!(DeviceId EntityId RealmId SessionId);
-unsigned!(Epoch UnixTime);
+unsigned!(Epoch Generation UnixTime);
 
 impl<C> Encode<C> for Incarnation {
     fn encode<W: Write>(

@@ -114,6 +114,17 @@ impl Epoch {
     }
 }
 
+/// Counts the owners of one end of a session; each hand-over takes the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The generation after this one.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// One run of a gateway: a counter kept on disk, and a random number against restored backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation {

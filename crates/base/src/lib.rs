@@ -10,7 +10,9 @@ mod rng;
 mod time;
 
 pub use bytesize::{ByteSize, ParseByteSizeError};
-pub use id::{DeviceId, EntityId, Epoch, Incarnation, ParseIdError, RealmId, SessionId};
+pub use id::{
+    DeviceId, EntityId, Epoch, Generation, Incarnation, ParseIdError, RealmId, SessionId,
+};
 pub use redacted::Redacted;
 pub use rng::Rng;
 pub use time::{Instant, UnixTime};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use cloak_gateway::{Allow, ListenAddress, Movable, ServiceConfig, ServiceTarget};
+use cloak_gateway::{Allow, ListenAddress, ServiceConfig, ServiceTarget};
 
 /// Reach services by name through a peer-to-peer overlay; connections survive their transport.
 #[derive(Debug, Parser)]
@@ -64,14 +64,24 @@ pub(crate) enum Command {
 pub(crate) enum Question {
     /// End the running gateway in order
     Stop,
+    /// Take no new sessions, move those that can move to your other devices, wait for the others, and end
+    Drain {
+        /// Longest wait for sessions that cannot move, for example 10m
+        #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+        deadline: Duration,
+    },
     /// Re-read config.toml; no session is cut
     Reload,
     /// Show how the gateway is doing
     Status,
     /// List the devices this gateway knows
     Peers,
-    /// List sessions, show one, or close one
+    /// List sessions, show one, close one, or move one
+    #[command(args_conflicts_with_subcommands = true)]
     Sessions {
+        /// List those of your other devices too
+        #[arg(long)]
+        entity: bool,
         #[command(subcommand)]
         command: Option<SessionsCommand>,
     },
@@ -247,6 +257,69 @@ pub(crate) enum SessionsCommand {
         /// The id, or the beginning of it
         id: String,
     },
+    /// Hand a session over to another device, or to somebody who accepts it; it is held there until
+    /// `attach`
+    Move {
+        /// The id, or the beginning of it
+        id: String,
+        /// A device of yours by its label, or any device or entity by its name
+        #[arg(long, value_name = "DEVICE|NAME")]
+        to: String,
+    },
+    /// Take a session away from its application, which sees the end of its stream, and keep it
+    Hold {
+        /// The id, or the beginning of it
+        id: String,
+    },
+    /// Go on with a session that is held here, or that another device of yours has
+    Attach(Attach),
+    /// List the sessions that others would hand over to you
+    Offers,
+    /// Take a session that is offered
+    Accept {
+        /// The id, or the beginning of it
+        id: String,
+    },
+    /// Decline a session that is offered
+    Refuse {
+        /// The id, or the beginning of it
+        id: String,
+    },
+}
+
+/// `cloak sessions attach`
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// The id, or the beginning of it
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) at: AttachPlace,
+}
+
+/// Where the next application of a session comes from.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct AttachPlace {
+    /// Give it to the program that connects here: a loopback address; port 0 is any
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Give it to the program that connects to this new unix socket
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+    /// Go on from stdin and stdout; the default
+    #[arg(long)]
+    stdio: bool,
+}
+
+impl AttachPlace {
+    /// The socket where the gateway is to wait for it; none where it is this very command.
+    pub(crate) fn listen(&self) -> std::io::Result<Option<String>> {
+        Ok(match (self.listen, &self.unix) {
+            (Some(address), _) => Some(address.to_string()),
+            (None, Some(path)) => Some(format!("unix:{}", std::path::absolute(path)?.display())),
+            (None, None) => None,
+        })
+    }
 }
 
 /// `cloak up`: each flag adds to config.toml.
@@ -313,7 +386,7 @@ impl Expose {
             port: self.port,
             target: self.target.clone(),
             allow: vec![Allow::Realm],
-            movable: Movable::No,
+            movable: cloak_node::Movable::No,
         }
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use cloak_gateway::control::message::{
-    EntityBackup, GatewayStatus, Invitation, InvitationKind, Invite as InviteRequest, Named,
-    RealmBackup, Reloaded, ServiceName, SessionId, path,
+    AttachAt, EntityBackup, GatewayStatus, Invitation, InvitationKind, Invite as InviteRequest,
+    Move, Named, RealmBackup, Reloaded, ServiceName, SessionId, path,
 };
 use cloak_gateway::control::{Answer, Client, ClientError};
 use cloak_node::{Home, ResolveStep};
@@ -16,8 +16,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::{
-    Backup, DeviceCommand, Invite, MemberCommand, NameAndPort, RealmCommand, SessionsCommand,
+    Attach, Backup, DeviceCommand, Invite, MemberCommand, NameAndPort, RealmCommand,
+    SessionsCommand,
 };
+use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::output::print;
 use crate::show;
@@ -64,6 +66,10 @@ impl Asker {
         self.show(path::NAMES, |rows: &Vec<_>| show::names(rows)).await
     }
 
+    pub(crate) async fn entity_sessions(&self) -> Result<(), Failure> {
+        self.show(path::ENTITY_SESSIONS, |rows: &Vec<_>| show::entity_sessions(rows)).await
+    }
+
     pub(crate) async fn sessions(&self, command: Option<SessionsCommand>) -> Result<(), Failure> {
         match command {
             None | Some(SessionsCommand::List) => {
@@ -77,6 +83,40 @@ impl Asker {
                 let done = format!("session {id} is closed\n");
                 self.act(path::SESSION_CLOSE, &SessionId { id }, done).await
             }
+            Some(SessionsCommand::Move { id, to }) => {
+                let done =
+                    format!("session {id} is on {to} now; there: cloak sessions attach {id}\n");
+                self.act(path::SESSION_MOVE, &Move { id, to }, done).await
+            }
+            Some(SessionsCommand::Offers) => {
+                self.show(path::OFFERS, |rows: &Vec<_>| show::offers(rows)).await
+            }
+            Some(SessionsCommand::Accept { id }) => {
+                let done =
+                    format!("session {id} is here; go on with: cloak sessions attach {id}\n");
+                self.act(path::OFFER_ACCEPT, &SessionId { id }, done).await
+            }
+            Some(SessionsCommand::Refuse { id }) => {
+                let done = format!("session {id} is declined\n");
+                self.act(path::OFFER_REFUSE, &SessionId { id }, done).await
+            }
+            Some(SessionsCommand::Hold { id }) => {
+                let done =
+                    format!("session {id} is held; go on with: cloak sessions attach {id}\n");
+                self.act(path::SESSION_HOLD, &SessionId { id }, done).await
+            }
+            Some(SessionsCommand::Attach(Attach { id, at })) => match at.listen()? {
+                Some(listen) => {
+                    let asked = AttachAt { id, listen };
+                    let answer = self.client.post(path::SESSION_ATTACH_AT, &asked).await?;
+                    self.print(&answer, show::attachable)
+                }
+                None => {
+                    let stream = connect::attach(&self.client, id).await?;
+                    let copying = tokio::task::spawn_blocking(|| connect::copy(stream));
+                    copying.await.map_err(anyhow::Error::from)?
+                }
+            },
         }
     }
 
@@ -234,7 +274,8 @@ impl Asker {
         self.print(&answer, |_: &serde_json::Value| done.clone())
     }
 
-    fn print<T: DeserializeOwned>(
+    /// Prints an answer, as text by `render` or as the JSON that it is.
+    pub(crate) fn print<T: DeserializeOwned>(
         &self,
         answer: &Answer,
         render: impl Fn(&T) -> String,

@@ -14,7 +14,7 @@ use std::thread;
 
 use bytes::Bytes;
 use cloak_gateway::control::chunks::{CHUNK_BYTES_MAX, HEADER_LEN, Header};
-use cloak_gateway::control::message::Connect;
+use cloak_gateway::control::message::{Connect, SessionId};
 use cloak_gateway::control::{Client, Rejoined};
 use cloak_node::EARLY_MAX;
 
@@ -57,9 +57,24 @@ pub(crate) async fn open(client: &Client, target: ServiceAddress) -> Result<Stre
     let said = peek(io::stdin(), EARLY_MAX);
     let Rejoined { socket, early } = client.open(&Connect::new(name, port, &said)).await?;
     take(io::stdin(), said.len())?;
-    let socket = socket.into_std()?;
-    socket.set_nonblocking(false)?;
-    Ok(Stream { socket, early })
+    Stream::new(socket, early)
+}
+
+/// Attaches to a session that is held. Its copying is [`copy`].
+///
+/// # Errors
+/// No gateway is running, or no such session is held.
+pub(crate) async fn attach(client: &Client, id: String) -> Result<Stream, Failure> {
+    let Rejoined { socket, early } = client.attach(&SessionId { id }).await?;
+    Stream::new(socket, early)
+}
+
+impl Stream {
+    fn new(socket: tokio::net::UnixStream, early: Bytes) -> Result<Self, Failure> {
+        let socket = socket.into_std()?;
+        socket.set_nonblocking(false)?;
+        Ok(Self { socket, early })
+    }
 }
 
 /// Copies until both directions have ended.

@@ -7,11 +7,12 @@ use cloak_node::Code;
 use crate::args::Cli;
 
 const README: &str = include_str!("../../../README.md");
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     README,
     include_str!("../../../docs/guide/quick-start.md"),
     include_str!("../../../docs/guide/configuration.md"),
     include_str!("../../../docs/guide/exits.md"),
+    include_str!("../../../docs/guide/moving.md"),
     include_str!("../../../docs/guide/operations.md"),
     include_str!("../../../docs/guide/security.md"),
     include_str!("../../../docs/guide/browser.md"),

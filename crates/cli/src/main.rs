@@ -71,10 +71,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
 async fn ask(asker: Asker, question: Question) -> Result<(), Failure> {
     match question {
         Question::Stop => stop::run(&asker).await,
+        Question::Drain { deadline } => stop::drain(&asker, deadline).await,
         Question::Reload => asker.reload().await,
         Question::Status => asker.status().await,
         Question::Peers => asker.peers().await,
-        Question::Sessions { command } => asker.sessions(command).await,
+        Question::Sessions { entity: true, .. } => asker.entity_sessions().await,
+        Question::Sessions { command, .. } => asker.sessions(command).await,
         Question::Services => asker.services().await,
         Question::Names => asker.names().await,
         Question::Resolve { name } => asker.resolve(name).await,

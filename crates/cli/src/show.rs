@@ -9,9 +9,11 @@ mod record;
 mod table;
 mod tables;
 
-pub(crate) use self::record::{invitation, ping, reloaded, session, status};
+pub(crate) use self::record::{attachable, drained, invitation, ping, reloaded, session, status};
 pub(crate) use self::table::Table;
-pub(crate) use self::tables::{members, names, peers, services, sessions, steps, trace};
+pub(crate) use self::tables::{
+    entity_sessions, members, names, offers, peers, services, sessions, steps, trace,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,17 @@
-//! `cloak stop`: ends the gateway of the home, and returns when its process has gone.
+//! `cloak stop` and `cloak drain`: end the gateway of the home, and return when its process has gone.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::anyhow;
-use cloak_gateway::control::message::{Stopping, path};
+use cloak_gateway::control::message::{Drain, Stopping, path};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::ask::Asker;
 use crate::exit::Failure;
+use crate::show;
 
 /// The contract is 5 s; a little more, so that the gateway's own answer comes first.
 const END_TIMEOUT: Timespec = Timespec { tv_sec: 7, tv_nsec: 0 };
@@ -23,6 +25,23 @@ pub(crate) async fn run(asker: &Asker) -> Result<(), Failure> {
     // Opened before it is asked to end, so that the number cannot mean another process by then.
     let process = open(pid);
     asker.client().post(path::STOP, &()).await?.read::<Stopping>()?;
+    gone(pid, process).await
+}
+
+/// Lets the sessions leave first.
+///
+/// # Errors
+/// No gateway is running, or it did not end in time.
+pub(crate) async fn drain(asker: &Asker, deadline: Duration) -> Result<(), Failure> {
+    let pid = asker.status_pid().await?;
+    let process = open(pid);
+    let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+    let answer = asker.client().post(path::DRAIN, &Drain { deadline_ms }).await?;
+    asker.print(&answer, show::drained)?;
+    gone(pid, process).await
+}
+
+async fn gone(pid: u32, process: Option<OwnedFd>) -> Result<(), Failure> {
     match tokio::task::spawn_blocking(move || process.map_or(Ok(true), has_ended)).await?? {
         true => Ok(()),
         false => Err(anyhow!("process {pid} did not end within 7 s; its log says why").into()),

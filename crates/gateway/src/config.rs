@@ -17,9 +17,7 @@ pub use self::exit::ExitConfig;
 pub use self::listen::{BadListenAddress, ListenAddress};
 pub(crate) use self::route::Login;
 pub use self::route::{BadRoute, Route, Upstream};
-pub use self::service::{
-    Allow, BadAllow, BadMovable, BadTarget, Movable, ServiceConfig, ServiceTarget,
-};
+pub use self::service::{Allow, BadAllow, BadMovable, BadTarget, ServiceConfig, ServiceTarget};
 pub use self::timeout::{BadTime, Timeout};
 pub use crate::destination::BadAlias;
 

@@ -5,6 +5,7 @@
 //! connection into an application's end of a session. To look by hand:
 //! `curl --unix-socket control.sock http://cloak/v1/status`.
 
+mod attach;
 pub mod chunks;
 mod client;
 mod guard;
@@ -166,7 +167,8 @@ async fn serve(
     streams: TaskTracker,
     cancel: CancellationToken,
 ) {
-    let service = service_fn(|request| answer(control.clone(), request, streams.clone()));
+    let service =
+        service_fn(|request| answer(control.clone(), request, streams.clone(), cancel.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -186,16 +188,23 @@ async fn serve(
     }
 }
 
-/// Answers one request; after a [`path::CONNECT`] the connection is a stream.
+/// Answers one request; after a [`path::CONNECT`] or [`path::SESSION_ATTACH`] the connection is a stream.
 async fn answer(
     control: Arc<Control>,
     request: Request<Incoming>,
     streams: TaskTracker,
+    cancel: CancellationToken,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(match router::admit(&request) {
         Err(refusal) => router::refused(&refusal),
         Ok(()) if request.uri().path() == path::CONNECT => {
             stream::connect(&control.node, request, &streams).await
+        }
+        Ok(()) if request.uri().path() == path::SESSION_ATTACH => {
+            attach::attach(&control.node, request, &streams).await
+        }
+        Ok(()) if request.uri().path() == path::SESSION_ATTACH_AT => {
+            attach::attach_at(&control.node, request, &streams, cancel).await
         }
         Ok(()) => router::answer(&control, request).await,
     })

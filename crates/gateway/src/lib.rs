@@ -25,8 +25,8 @@ mod users;
 
 pub use config::{
     Allow, BadAlias, BadAllow, BadListenAddress, BadMovable, BadRoute, BadTarget, BadTime,
-    ExitConfig, ListenAddress, Movable, OutboundConfig, ProxyConfig, Route, ServiceConfig,
-    ServiceTarget, Timeout, Upstream, UserConfig,
+    ExitConfig, ListenAddress, OutboundConfig, ProxyConfig, Route, ServiceConfig, ServiceTarget,
+    Timeout, Upstream, UserConfig,
 };
 pub use destination::{Aliases, Destination};
 pub use errors::{Explanation, Failure, SOCKS5H_HINT, explain, http_status, socks5_reply};

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cloak_node::{Application, BoxFuture, Code, EXIT_PORT, Incoming, ServiceTable, Target};
+use cloak_node::{
+    Application, BoxFuture, Code, EXIT_PORT, Incoming, Movable, ServiceTable, Target,
+};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -35,6 +37,7 @@ struct Offered {
 struct Service {
     target: ServiceTarget,
     allow: Vec<Allow>,
+    movable: Movable,
 }
 
 /// A list of services that cannot be used.
@@ -134,6 +137,14 @@ impl ServiceTable for Services {
         })
     }
 
+    fn movable(&self, target: &Target) -> Movable {
+        match target {
+            Target::Service(port) => self.find(*port).map_or(Movable::No, |found| found.movable),
+            // A connection to a host of the Internet cannot be taken over from elsewhere.
+            Target::Host(..) => Movable::No,
+        }
+    }
+
     fn ports(&self) -> Vec<u16> {
         let offered = self.offered.load();
         let exit = offered.exit.is_offered().then_some(EXIT_PORT);
@@ -155,7 +166,11 @@ impl Allow {
 fn offered(configs: &[ServiceConfig], exit: &ExitConfig) -> Result<Offered, ServicesError> {
     let mut table = BTreeMap::new();
     for config in configs {
-        let service = Service { target: config.target.clone(), allow: config.allow.clone() };
+        let service = Service {
+            target: config.target.clone(),
+            allow: config.allow.clone(),
+            movable: config.movable,
+        };
         if config.port == 0 {
             return Err(ServicesError::PortZero);
         }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloak_session::{Role, Session};
+use cloak_session::{Role, Session, State};
 use cloak_transport::{Accepted, Carrier, Connection, Listener, RecvError, UnexpectedData};
 use cloak_wire::{Code, Frame, Hello, Nonce, Open, Purpose, SessionFrame};
 
 use crate::api::{Backend, BoxFuture, Incoming};
+use crate::config::Follow;
 use crate::driver::{Driver, Source};
 use crate::hello::{flush, receive};
 use crate::lane::{Lane, Opener};
-use crate::peer::PeerCommand;
+use crate::peer::{Peer, PeerCommand};
 use crate::registry::{Command, SessionHandle};
 use crate::shared::Shared;
 
@@ -127,8 +128,17 @@ pub(crate) async fn serve_lane(shared: Arc<Shared>, mut lane: Lane) {
         let frame = match received {
             Ok(Ok(Frame::Session(frame))) => frame,
             Ok(Err(RecvError::Wire(error))) => return refuse(lane, error.code()).await,
-            Ok(Ok(Frame::Close { .. })) | Ok(Err(_)) | Err(_) => return,
-            Ok(Ok(_)) => return refuse(lane, Code::Violation).await,
+            Ok(Ok(frame)) => {
+                let answered = tokio::select! {
+                    biased;
+                    () = dismissal.cancelled() => None,
+                    answered = shared.answer_frame(lane, frame) => answered,
+                };
+                let Some(kept) = answered else { return };
+                lane = kept;
+                continue;
+            }
+            Ok(Err(_)) | Err(_) => return,
         };
         let result = match frame {
             SessionFrame::Open(open) => shared.accept_open(lane, open),
@@ -153,7 +163,7 @@ pub(crate) async fn serve_lane(shared: Arc<Shared>, mut lane: Lane) {
 /// The next frame on a lane: one that was read too early, or one from the connection.
 async fn next_frame(lane: &mut Lane) -> Result<Frame, RecvError<UnexpectedData>> {
     match lane.unread.pop_front() {
-        Some(frame) => Ok(Frame::Session(frame)),
+        Some(frame) => Ok(frame),
         None => receive(&mut lane.connection).await,
     }
 }
@@ -177,6 +187,22 @@ async fn refuse(mut lane: Lane, code: Code) {
 }
 
 impl Shared {
+    /// Answers what else may come first on a lane than a session; `None` where the lane is not of use any
+    /// more.
+    async fn answer_frame(self: &Arc<Self>, lane: Lane, frame: Frame) -> Option<Lane> {
+        match frame {
+            Frame::HandOver(hand_over) => self.receive_end(lane, *hand_over).await,
+            Frame::AskSessions => self.tell_sessions(lane).await,
+            Frame::Fetch { session } => self.give_session(lane, session).await,
+            Frame::Offer(offer) => self.keep_offer(lane, *offer).await,
+            Frame::Close { .. } => None,
+            _ => {
+                refuse(lane, Code::Violation).await;
+                None
+            }
+        }
+    }
+
     /// Opens a session for the peer, or continues the one it opened before; gives the lane back
     /// with an answer where there is no session.
     fn accept_open(self: &Arc<Self>, lane: Lane, open: Open) -> Option<(Lane, SessionFrame)> {
@@ -198,6 +224,9 @@ impl Shared {
             return Some((lane, SessionFrame::Gone { session, code, delivered }));
         }
         let refused = |lane, code| Some((lane, SessionFrame::Refused { code }));
+        if self.is_draining() {
+            return refused(lane, Code::ShuttingDown);
+        }
         let Some(entity) = peer.entity() else { return refused(lane, Code::Unauthenticated) };
         let incoming = Incoming {
             peer: peer.entity_name(),
@@ -253,29 +282,65 @@ impl Shared {
             let answer = self.epitaph(self.clock.now(), peer.device(), id);
             return Some((lane, answer));
         };
-        if let Err(code) = self.reauthorise(&handle) {
+        let gone = |code| SessionFrame::Gone { session: id, code, delivered: 0 };
+        if handle.peer().device() != peer.device() {
+            if let Err(code) = self.may_take(&handle, &peer) {
+                return Some((lane, gone(code)));
+            }
+        } else if let Err(code) = self.reauthorise(&handle) {
             handle.close(code);
-            return Some((lane, SessionFrame::Gone { session: id, code, delivered: 0 }));
+            return Some((lane, gone(code)));
         }
         // A full inbox drops the lane: the peer offers another.
         let _ = handle.inbox.try_send(Command::Lane(Box::new(lane), Some(frame)));
         None
     }
 
+    /// Whether the other end of a session may be on another device from now on: one of the same entity,
+    /// or of another one that may use the service, or by which our applications may be served.
+    fn may_take(&self, handle: &SessionHandle, peer: &Peer) -> Result<(), Code> {
+        self.standing(peer)?;
+        let entity = peer.entity().ok_or(Code::Unauthenticated)?;
+        let max = crate::sync::read(&self.config).session.sessions_max;
+        if !self.sessions.has_room(handle, peer.device(), max) {
+            return Err(Code::Busy);
+        }
+        let is_same = handle.peer().entity() == Some(entity);
+        let may_change = crate::sync::read(&self.config).session.follow == Follow::Realm;
+        if handle.role == Role::Initiator && !is_same && !may_change {
+            return Err(Code::NotAllowed);
+        }
+        self.authorise_for(handle, peer, entity)
+    }
+
     /// Asks again whether a session that is served here may go on.
     pub(crate) fn reauthorise(&self, handle: &SessionHandle) -> Result<(), Code> {
-        // A peer that a session waits to meet has shown nothing yet.
-        if handle.role == Role::Responder || handle.peer.standing().is_some() {
-            self.standing(&handle.peer)?;
+        // A peer that a session waits to meet has shown nothing yet, and one that was handed over to us is
+        // asked for first.
+        if handle.snapshot().is_some_and(|snapshot| snapshot.state == State::Held) {
+            return Ok(());
         }
-        let Some(entity) = handle.peer.entity() else { return Err(Code::Unauthenticated) };
+        let peer = handle.peer();
+        if handle.role == Role::Responder || peer.standing().is_some() {
+            self.standing(&peer)?;
+        }
+        let Some(entity) = peer.entity() else { return Err(Code::Unauthenticated) };
+        self.authorise_for(handle, &peer, entity)
+    }
+
+    fn authorise_for(
+        &self,
+        handle: &SessionHandle,
+        peer: &Peer,
+        entity: cloak_base::EntityId,
+    ) -> Result<(), Code> {
         if handle.role == Role::Initiator {
             return Ok(());
         }
         self.authorise(&Incoming {
-            peer: handle.peer.entity_name(),
+            peer: peer.entity_name(),
             entity,
-            device: handle.peer.device(),
+            device: peer.device(),
             target: handle.target.clone(),
         })
     }

@@ -5,11 +5,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use cloak_base::{DeviceId, EntityId};
 use cloak_wire::{Code, Early, Target};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::view::SessionState;
 
 /// A future behind a pointer, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -20,11 +23,59 @@ pub trait Application: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// truncated stream for a complete one. Where a stream has no such end, dropping it is all.
     fn reset(self: Box<Self>) {}
 
+    /// Asks the application to leave its stream, so that another one can go on elsewhere: then its stream
+    /// ends, and [`poll_departure`](Self::poll_departure) is ready. Until then it is given no more bytes. False
+    /// where it cannot leave; then nothing happens.
+    fn ask_to_leave(&mut self) -> bool {
+        false
+    }
+
+    /// Takes that back; false where the application has left already.
+    fn stay(&mut self) -> bool {
+        true
+    }
+
+    /// What the application left behind, once it has left because it was asked to.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Tells the application how its session fares, whenever that changes.
+    fn tell(&mut self, condition: &Condition) {
+        let _ = condition;
+    }
+
     /// Whether the application is known to be gone, though nothing was read or written: asked while
     /// its stream is held back. Takes the error that says so.
     fn has_failed(&self) -> bool {
         false
     }
+}
+
+/// What an application leaves behind for the one that goes on in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// Bytes of the stream that it was given and has not read: the next one reads them first.
+    pub unread: Vec<u8>,
+    /// Whatever the next one needs to know, at most [`STATE_MAX`] bytes.
+    pub state: Vec<u8>,
+}
+
+/// Most bytes of an application's state.
+pub const STATE_MAX: usize = 1 << 20;
+
+/// How a session fares, for an application that wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Its state; an end that went to another device shows [`SessionState::Held`] first.
+    pub state: SessionState,
+    /// Why it is suspended or lost.
+    pub reason: Option<Code>,
+    /// Name of the device at the other end.
+    pub peer_device: String,
+    /// How often the session was resumed on another lane.
+    pub resumes: u64,
 }
 
 impl Application for TcpStream {
@@ -48,6 +99,22 @@ impl<A: Application + ?Sized> Application for Box<A> {
 
     fn has_failed(&self) -> bool {
         (**self).has_failed()
+    }
+
+    fn ask_to_leave(&mut self) -> bool {
+        (**self).ask_to_leave()
+    }
+
+    fn stay(&mut self) -> bool {
+        (**self).stay()
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
+        (**self).poll_departure(cx)
+    }
+
+    fn tell(&mut self, condition: &Condition) {
+        (**self).tell(condition);
     }
 }
 
@@ -100,6 +167,18 @@ pub struct Incoming {
     pub target: Target,
 }
 
+/// When a running session may leave its backend for one on another device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Movable {
+    /// Never.
+    #[default]
+    No,
+    /// When the backend spoke last and nothing is on its way: between two requests.
+    Idle,
+    /// At any time: whatever the next backend is told is enough for it to go on.
+    Always,
+}
+
 /// The backend's stream, and its address for `sessions`.
 pub type Backend = (Box<dyn Application>, String);
 
@@ -116,6 +195,29 @@ pub trait ServiceTable: Send + Sync + 'static {
     /// # Errors
     /// [`Code::NoService`], [`Code::BackendRefused`], [`Code::Timeout`], [`Code::Busy`].
     fn connect(&self, incoming: Incoming) -> BoxFuture<'_, Result<Backend, Code>>;
+
+    /// Connects to a backend that goes on where another one has left. Called only after
+    /// [`ServiceTable::authorise`] succeeded. The stream's unread bytes are given to it by the node.
+    ///
+    /// # Errors
+    /// As for [`ServiceTable::connect`]; [`Code::NotMovable`] where it cannot use what was left behind.
+    fn take_over(
+        &self,
+        incoming: Incoming,
+        state: Vec<u8>,
+    ) -> BoxFuture<'_, Result<Backend, Code>> {
+        if state.is_empty() {
+            self.connect(incoming)
+        } else {
+            Box::pin(std::future::ready(Err(Code::NotMovable)))
+        }
+    }
+
+    /// Whether a running session to this target may go on with another device's backend.
+    fn movable(&self, target: &Target) -> Movable {
+        let _ = target;
+        Movable::No
+    }
 
     /// Ports that are exposed, published so that a name resolves to a device that has the service.
     fn ports(&self) -> Vec<u16>;

@@ -74,6 +74,10 @@ pub struct SessionConfig {
     pub spill_max: ByteSize,
     /// Most sessions with one peer device.
     pub sessions_max: usize,
+    /// To whom the other end of our applications' sessions may be handed over.
+    pub follow: Follow,
+    /// Whether the other devices of this entity may list the sessions of this one, and fetch them.
+    pub fetch: bool,
 }
 
 impl Default for SessionConfig {
@@ -83,8 +87,21 @@ impl Default for SessionConfig {
             buffer_max: ByteSize(4 << 20),
             spill_max: ByteSize(1 << 30),
             sessions_max: 16_384,
+            follow: Follow::Entity,
+            fetch: true,
         }
     }
+}
+
+/// To whom the other end of a session that an application of ours opened may be handed over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Follow {
+    /// Other devices of the same entity.
+    #[default]
+    Entity,
+    /// Every member of the realm.
+    Realm,
 }
 
 /// `[memory]`: the one ledger for all buffers.

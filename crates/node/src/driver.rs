@@ -4,21 +4,24 @@
 //! one drain loop: inputs (commands, timer, lane, application), then events and transmissions, until
 //! nothing moves or the round limit is reached.
 
+mod moves;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use cloak_base::Instant;
-use cloak_session::{End, Event, LaneId, Session, Suspicion, Transmit};
+use cloak_base::{DeviceId, Instant};
+use cloak_session::{End, Event, LaneId, Session, State, Suspicion, Transmit};
 use cloak_transport::RecvError;
 use cloak_wire::{Code, Frame, Item, SessionFrame};
 use tokio::io::ReadBuf;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{Application, Backend, BoxFuture};
+use crate::api::{Application, Backend, BoxFuture, Departure};
+use crate::handover::Taken;
 use crate::lane::Lane;
 use crate::peer::Greeting;
-use crate::registry::{Command, SessionHandle};
+use crate::registry::{Command, Packed, SessionHandle};
 use crate::shared::Shared;
 use crate::spill::Spill;
 use crate::timer::Timer;
@@ -40,6 +43,8 @@ pub(crate) enum Source {
     Service(BoxFuture<'static, Result<Backend, Code>>),
     /// The application is here, or was.
     Attached,
+    /// Handed over to us; there is no application yet, or a service's backend is connected.
+    Adopted,
 }
 
 /// Where the application's stream stands.
@@ -69,7 +74,42 @@ pub(crate) struct Driver {
     /// Had a lane before: the next one is for a resume, or a repeated `Open`.
     has_ridden: bool,
     was_open: bool,
+    /// What the session's hand-overs have to tell, and to whom.
+    moves: Moves,
+    /// Who of the two applications spoke last, as far as ours knows, and when.
+    spoke: Option<(Spoke, Instant)>,
+    /// What an application left behind for the next one: bytes that it gets first, and its state.
+    left: Departure,
+    /// The application may hold bytes that it has not passed on.
+    unflushed: bool,
+    /// The state and resumes that the application was told of.
+    told: Option<(State, u64)>,
+    /// Until when an application may come, where there is none.
+    held_until: Option<Instant>,
     ended: Option<End>,
+}
+
+/// One of the two applications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoke {
+    Ours,
+    Theirs,
+}
+
+/// Who waits for the steps of a hand-over.
+#[derive(Default)]
+pub(crate) struct Moves {
+    /// For the capsule.
+    packing: Option<oneshot::Sender<Result<Packed, Code>>>,
+    /// The application was asked to leave, for a move to this device, and has to until then; or it has, and
+    /// its last bytes are to be read.
+    leaving: Option<(DeviceId, Option<Instant>)>,
+    /// When an end that is away, or not ours yet, does not wait any longer to hear what became of it.
+    settled_by: Option<Instant>,
+    /// For this end to be ours again.
+    returning: Option<oneshot::Sender<bool>>,
+    /// For the other end to agree that it is ours, after it was handed over to us.
+    pub(crate) taking: Option<oneshot::Sender<Result<(), Code>>>,
 }
 
 impl Driver {
@@ -95,8 +135,26 @@ impl Driver {
             inbox,
             has_ridden: false,
             was_open: false,
+            moves: Moves::default(),
+            spoke: None,
+            left: Departure::default(),
+            unflushed: false,
+            told: None,
+            held_until: None,
             ended: None,
         }
+    }
+
+    /// Drives an end that was handed over to us: `taken` hears whether the other end has agreed. A
+    /// service's end has its backend.
+    pub(crate) fn adopt(mut self, backend: Option<Backend>, left: Departure, taken: Taken) -> Self {
+        self.left = left;
+        if let Some((application, address)) = backend {
+            self.bring_in(application, address);
+        }
+        self.moves.taking = Some(taken);
+        self.moves.settled_by = Some(self.shared.clock.now() + moves::TAKEN_WITHIN);
+        self
     }
 
     /// Runs until the session has ended and its lanes are back where they belong.
@@ -113,29 +171,30 @@ impl Driver {
         let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall());
         self.show();
         self.shared.sessions.remove(&self.handle, self.was_lost().then_some((now, wall)));
-        self.handle.peer.forget(self.handle.id);
+        self.handle.peer().forget(self.handle.id);
     }
 
     /// Whether an open session ended by neither its applications nor an operator.
     fn was_lost(&self) -> bool {
-        let by_somebody = [Code::Closed, Code::Reset, Code::Cancelled];
+        let by_somebody = [Code::Closed, Code::Reset, Code::Cancelled, Code::Moved];
         self.was_open && self.ended.is_some_and(|end| !by_somebody.contains(&end.code()))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.shared.clock.now();
         self.commands(cx, now);
-        self.source(cx, now);
         if self.timer.poll(cx).is_ready() {
             let progress = self.kernel_progress();
             self.session.handle_timeout(now, progress);
         }
+        self.expire(now);
         let mut moved = true;
         for _ in 0..ROUNDS_MAX {
             if !moved {
                 break;
             }
-            moved = self.receive(cx, now);
+            moved = self.source(cx, now);
+            moved |= self.receive(cx, now);
             moved |= self.deliver(cx, now);
             moved |= self.fill(cx, now);
             self.spill(cx, now);
@@ -149,7 +208,8 @@ impl Driver {
         if self.ended.is_some() && self.parting.is_empty() && self.lanes.is_empty() {
             return Poll::Ready(());
         }
-        self.timer.set(self.session.poll_timeout());
+        let timeouts = [self.session.poll_timeout(), self.held_until, self.moves.poll_timeout()];
+        self.timer.set(timeouts.into_iter().flatten().min());
         // The timer is polled once more so that its new deadline has our waker.
         if moved || self.timer.poll(cx).is_ready() {
             cx.waker().wake_by_ref();
@@ -163,15 +223,42 @@ impl Driver {
                 Command::Lane(lane, first) => self.ride(*lane, first, now),
                 Command::Suspect(why) => self.session.suspect(now, why),
                 Command::NetworkChanged => self.network_changed(now),
-                Command::PeerIncarnation(run) => self.session.peer_incarnation(now, run),
+                Command::PeerIncarnation(device, run) => {
+                    self.session.peer_incarnation(now, device, run);
+                }
                 Command::Close => {}
                 Command::Better(lane) => self.improve(*lane, now),
                 Command::Cut => self.cut(now),
                 Command::Shed => self.session.shed(now),
+                Command::HandOver(to, packed) => self.hand_over(now, to, packed),
+                Command::Withdraw => self.withdraw(now),
+                Command::LetGo(generation) => self.session.let_go(now, generation),
+                Command::TakeBack(returned) => {
+                    self.moves.returning = Some(returned);
+                    self.session.take_back(now, self.shared.tls.device());
+                }
+                Command::Hold(done) => {
+                    let _ = done.send(self.hold(now));
+                }
+                Command::Attach(application, name, done) => {
+                    let _ = done.send(self.attach(application, name));
+                }
             }
         }
-        if let Some(code) = self.handle.closing() {
-            self.close(code, now);
+        self.close_if_told(now);
+    }
+
+    /// An operator, or a rule, has ended the session. While it is not ours to end, that waits; one that was
+    /// to become ours is left to whoever has it.
+    fn close_if_told(&mut self, now: Instant) {
+        let is_adopting = matches!(self.source, Source::Adopted) && !self.was_open;
+        if self.session.is_away() && !is_adopting {
+            return;
+        }
+        match self.handle.closing() {
+            Some(code) if is_adopting => self.session.lose(now, code),
+            Some(code) => self.close(code, now),
+            None => {}
         }
     }
 
@@ -179,15 +266,20 @@ impl Driver {
         if self.ended.is_some() {
             return self.shared.release(lane);
         }
-        if let Some(incarnation) = self.handle.peer.incarnation() {
-            self.session.peer_incarnation(now, incarnation);
+        let peer = self.handle.peer();
+        if let Some(incarnation) = peer.incarnation() {
+            self.session.peer_incarnation(now, peer.device(), incarnation);
         }
         let id = lane.id;
         self.session.lane_up(now, lane.up());
         self.lanes.push(lane);
         self.has_ridden = true;
         let unread = self.lanes.last_mut().map(|lane| std::mem::take(&mut lane.unread));
+        let first = first.map(Frame::Session);
         for frame in first.into_iter().chain(unread.into_iter().flatten()) {
+            let Frame::Session(frame) = frame else {
+                return self.drop_lane(id, Code::Violation);
+            };
             if let Err(error) = self.session.handle_frame(now, id, frame) {
                 return self.drop_lane(id, error.code());
             }
@@ -203,14 +295,22 @@ impl Driver {
         self.ride(lane, None, now);
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let snapshot = self.session.snapshot();
         let current = self.lanes.iter().find(|lane| Some(lane.id) == snapshot.lane);
-        self.handle.show(snapshot, current.is_some_and(|lane| lane.connection.via().is_some()));
+        let relayed = current.is_some_and(|lane| lane.connection.via().is_some());
+        self.handle.show(snapshot, relayed, self.is_held());
+        let now = (snapshot.state, snapshot.resumes);
+        if let Some(application) = &mut self.application
+            && self.told.replace(now) != Some(now)
+        {
+            application.tell(&self.handle.condition(&snapshot));
+        }
     }
 
     fn close(&mut self, code: Code, now: Instant) {
         self.session.reset(now, code);
+        self.moves.leaving = None;
         if let Some(application) = self.application.take() {
             application.reset();
         }
@@ -231,11 +331,11 @@ impl Driver {
     }
 
     /// Brings the application in: attached by the proxy, or connected as a service's backend.
-    fn source(&mut self, cx: &mut Context<'_>, now: Instant) {
+    fn source(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         match &mut self.source {
-            Source::Attached => return,
+            Source::Attached | Source::Adopted => return false,
             Source::Proxy { opened, attach } => match Pin::new(attach).poll(cx) {
-                Poll::Pending => return,
+                Poll::Pending => return false,
                 Poll::Ready(Ok(application)) => self.application = Some(application),
                 // The client went away before its session was of use.
                 Poll::Ready(Err(_)) => {
@@ -244,17 +344,23 @@ impl Driver {
                 }
             },
             Source::Service(connecting) => match connecting.as_mut().poll(cx) {
-                Poll::Pending => return,
+                Poll::Pending => return false,
                 Poll::Ready(Ok((application, address))) => {
-                    self.application = Some(application);
-                    self.handle.set_application(address);
+                    self.bring_in(application, address);
                     self.was_open = true;
                     self.session.opened(now);
                 }
-                Poll::Ready(Err(code)) => self.session.refuse(now, code),
+                Poll::Ready(Err(code)) => {
+                    self.session.refuse(now, code);
+                    if self.was_open {
+                        // Nobody goes on where the last one left.
+                        self.session.reset(now, code);
+                    }
+                }
             },
         }
         self.source = Source::Attached;
+        true
     }
 
     fn kernel_progress(&self) -> Option<u64> {
@@ -267,7 +373,9 @@ impl Driver {
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
         for index in (0..self.lanes.len()).rev() {
-            let Self { lanes, session, application, writing, shared, .. } = self;
+            // Bytes that an application has not read, or that one which leaves need not get, go first.
+            let may_offer = self.left.unread.is_empty() && self.moves.leaving.is_none();
+            let Self { lanes, session, application, writing, shared, spoke, unflushed, .. } = self;
             let lane = &mut lanes[index];
             let (id, device) = (lane.id, lane.connection.peer());
             let mut peer_nonce = lane.peer_nonce;
@@ -279,13 +387,13 @@ impl Driver {
                 Item::Frame(Frame::Close { code }) => Err(code),
                 Item::Frame(Frame::Hello(hello)) if peer_nonce.is_none() => {
                     shared.check(device, &hello)?;
-                    session.peer_incarnation(now, hello.incarnation);
+                    session.peer_incarnation(now, device, hello.incarnation);
                     session.lane_nonce(id, hello.nonce);
                     peer_nonce = Some(hello.nonce);
                     Ok(())
                 }
                 _ if peer_nonce.is_none() => Err(Code::Violation),
-                Item::Frame(Frame::Session(frame)) if idle => {
+                Item::Frame(frame) if idle => {
                     behind.push(frame);
                     Ok(())
                 }
@@ -296,9 +404,15 @@ impl Driver {
                 Item::Frame(_) => Err(Code::Violation),
                 Item::Data(data) => {
                     let fresh = session.handle_data(now, id, data).map_err(|error| error.code())?;
-                    let taken = offer(application, *writing, session, &mut socket, fresh);
+                    let taken = if may_offer {
+                        offer(application, *writing, session, &mut socket, fresh)
+                    } else {
+                        0
+                    };
                     if taken > 0 {
                         session.delivered(now, taken);
+                        *unflushed = true;
+                        *spoke = Some((Spoke::Theirs, now));
                     }
                     if taken < fresh.len() {
                         session.hold(&fresh[taken..]);
@@ -352,13 +466,16 @@ impl Driver {
 
     /// Hands held bytes to the application; then its end of file, when the peer's is due.
     fn deliver(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.moves.leaving.is_some() || self.session.is_away() {
+            return false;
+        }
         let Some(application) = &mut self.application else { return false };
         let mut moved = false;
-        while !self.session.held().is_empty() {
-            match Pin::new(&mut **application).poll_write(cx, self.session.held()) {
-                Poll::Pending => break,
+        while !self.left.unread.is_empty() {
+            match Pin::new(&mut **application).poll_write(cx, &self.left.unread) {
+                Poll::Pending => return moved,
                 Poll::Ready(Ok(taken)) if taken > 0 => {
-                    self.session.delivered(now, taken);
+                    self.left.unread.drain(..taken);
                     moved = true;
                 }
                 Poll::Ready(_) => {
@@ -367,8 +484,23 @@ impl Driver {
                 }
             }
         }
-        if moved {
-            let _ = Pin::new(&mut **application).poll_flush(cx);
+        while !self.session.held().is_empty() {
+            match Pin::new(&mut **application).poll_write(cx, self.session.held()) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(taken)) if taken > 0 => {
+                    self.session.delivered(now, taken);
+                    self.spoke = Some((Spoke::Theirs, now));
+                    moved = true;
+                }
+                Poll::Ready(_) => {
+                    self.application_failed(now);
+                    return true;
+                }
+            }
+        }
+        self.unflushed |= moved;
+        if self.unflushed {
+            self.unflushed = Pin::new(&mut **application).poll_flush(cx).is_pending();
         }
         if self.writing != Side::Ending {
             return moved;
@@ -386,8 +518,11 @@ impl Driver {
 
     /// Reads the application into the replay buffer.
     fn fill(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(application) = &mut self.application else { return false };
         if self.reading != Side::Open {
+            return self.has_left(cx, now);
+        }
+        let Some(application) = &mut self.application else { return false };
+        if self.session.is_away() {
             return false;
         }
         let space = self.session.space();
@@ -404,10 +539,13 @@ impl Driver {
         let result = Pin::new(&mut **application).poll_read(cx, &mut buffer);
         let count = buffer.filled().len();
         self.session.wrote(now, count);
+        if count > 0 {
+            self.spoke = Some((Spoke::Ours, now));
+        }
         match result {
             Poll::Pending => false,
             Poll::Ready(Ok(())) => {
-                if count == 0 {
+                if count == 0 && !self.has_left(cx, now) {
                     self.reading = Side::Done;
                     self.session.finish(now);
                 }
@@ -421,7 +559,7 @@ impl Driver {
     }
 
     fn application_failed(&mut self, now: Instant) {
-        self.application = None;
+        (self.application, self.moves.leaving) = (None, None);
         self.session.reset(now, Code::Reset);
     }
 
@@ -436,14 +574,14 @@ impl Driver {
 
     fn log(&self, now: Instant, what: &'static str) {
         let session = self.handle.id.fmt_short();
-        match self.handle.peer.may_log(now) {
+        match self.handle.peer().may_log(now) {
             true => tracing::info!(%session, "{what}"),
             false => tracing::debug!(%session, "{what}"),
         }
     }
 
     fn event(&mut self, event: Event, now: Instant) {
-        let peer = &self.handle.peer;
+        let peer = self.handle.peer();
         match event {
             Event::Opened => {
                 self.was_open = true;
@@ -481,6 +619,20 @@ impl Driver {
                 }
             }
             Event::Unspill => self.spill.load(),
+            Event::MayMove => self.pack(now),
+            Event::Stay(code) => self.stay(now, code),
+            Event::Taken => self.taken(now),
+            Event::PeerMoving(to) => self.shared.sessions.expect(&self.handle, to),
+            Event::PeerMoved(device) => {
+                let peer = match self.shared.move_peer(&self.handle, device, now) {
+                    Ok(peer) => peer,
+                    Err(code) => return self.close(code, now),
+                };
+                if let Some(incarnation) = peer.incarnation() {
+                    self.session.peer_incarnation(now, device, incarnation);
+                }
+                self.log(now, "the other end is on another device");
+            }
             Event::Ended(end) => self.end(end, now),
         }
     }
@@ -490,17 +642,22 @@ impl Driver {
         self.ended = Some(end);
         // Whoever hears of the end from its application finds it listed.
         self.show();
-        if let End::Lost(code) = end {
-            self.answer(Err(code));
-            if let Some(application) = self.application.take() {
-                application.reset();
+        match end {
+            End::Lost(code) => {
+                self.answer(Err(code));
+                if let Some(application) = self.application.take() {
+                    application.reset();
+                }
             }
+            End::Moved => self.part_with_application(),
+            End::Closed | End::Reset(_) => {}
         }
+        self.moves.end(end);
         self.application = None;
         self.lanes.clear();
         self.spill.discard();
         let (id, tombstone) = (self.handle.id, self.session.tombstone());
-        self.shared.bury(now, self.handle.peer.device(), id, tombstone);
+        self.shared.bury(now, self.handle.peer().device(), id, tombstone);
     }
 
     /// Tells a client that waits for it how opening ended; false where it gave up meanwhile.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use cloak_base::DeviceId;
 use cloak_session::{LaneId, LaneUp};
 use cloak_transport::Connection;
-use cloak_wire::{Code, Nonce, SessionFrame};
+use cloak_wire::{Code, Frame, Nonce};
 
 use crate::peer::{Greeting, Lent, Peer};
 
@@ -34,8 +34,8 @@ pub(crate) struct Lane {
     pub(crate) peer_nonce: Option<Nonce>,
     /// The place of a dial of ours in the peer's count, until the peer's `Hello` has come.
     pub(crate) lent: Option<Lent>,
-    /// Frames that came behind the last session's `Idle`: they belong to the next one.
-    pub(crate) unread: VecDeque<SessionFrame>,
+    /// Frames that came behind the last session's `Idle`: they belong to what comes next.
+    pub(crate) unread: VecDeque<Frame>,
     /// Whether we open sessions on it (we dialled it, or asked for it), or the other end does.
     pub(crate) opener: Opener,
 }
@@ -73,7 +73,7 @@ impl Lane {
     ///
     /// # Errors
     /// The opener does not wait for its answer.
-    pub(crate) fn keep_unread(&mut self, frame: SessionFrame) -> Result<(), Code> {
+    pub(crate) fn keep_unread(&mut self, frame: Frame) -> Result<(), Code> {
         if self.unread.len() == UNREAD_MAX {
             return Err(Code::Violation);
         }

@@ -14,6 +14,7 @@ mod config;
 mod directory;
 mod discovery;
 mod driver;
+mod handover;
 mod hello;
 mod home;
 mod join;
@@ -43,12 +44,13 @@ mod why;
 
 pub use admin::{InviteReply, InviteRequest};
 pub use api::{
-    Application, Backend, BoxFuture, EXIT_PORT, Incoming, OpenRequest, OpenedSession, Opener,
-    ServiceTable,
+    Application, Backend, BoxFuture, Condition, Departure, EXIT_PORT, Incoming, Movable,
+    OpenRequest, OpenedSession, Opener, STATE_MAX, ServiceTable,
 };
 pub use cloak_wire::{Code, EARLY_MAX, Early, Target};
-pub use config::{DeviceConfig, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
+pub use config::{DeviceConfig, Follow, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
 pub use directory::Candidate;
+pub use handover::{Drained, OfferView};
 pub use home::{Home, HomeError, InitNames};
 pub use join::{InviteKind, JoinError};
 pub use keys::KeysError;

@@ -241,19 +241,8 @@ impl Node {
     /// # Errors
     /// No such session, or several.
     pub fn close_session(&self, prefix: &str) -> Result<(), ControlError> {
-        let found = self.0.sessions.find(prefix);
-        match &found[..] {
-            _ if prefix.is_empty() => Err(ControlError::NotFound("no session given".to_owned())),
-            [] => Err(ControlError::NotFound(format!("no session {prefix}"))),
-            [session] => {
-                session.close(Code::Cancelled);
-                Ok(())
-            }
-            several => Err(ControlError::NotFound(format!(
-                "{} sessions begin with {prefix}; give more digits",
-                several.len()
-            ))),
-        }
+        self.find_session(prefix)?.close(Code::Cancelled);
+        Ok(())
     }
 
     /// The settings in force.

@@ -67,6 +67,9 @@ async fn open_at(
     if device == shared.tls.device() {
         return open_here(shared, request).await;
     }
+    if shared.is_draining() {
+        return Err(Code::ShuttingDown);
+    }
     shared.own_standing()?;
     if !shared.ledger.admits_new_session() {
         return Err(Code::Busy);

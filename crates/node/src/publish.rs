@@ -39,7 +39,7 @@ impl Shared {
         let (relays, is_relay) = self.relay_record();
         let said = Announcement {
             locators: self.locators.current(),
-            ports: self.services.ports(),
+            ports: if self.is_draining() { Vec::new() } else { self.services.ports() },
             preference: u16::try_from(preference).unwrap_or(u16::MAX),
             epoch: Epoch(0),
             relays,

@@ -5,14 +5,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use cloak_base::{DeviceId, Instant, SessionId, UnixTime};
+use cloak_base::{DeviceId, Generation, Instant, SessionId, UnixTime};
 use cloak_session::{Role, Snapshot};
-use cloak_wire::{Code, SessionFrame, Target};
+use cloak_wire::{Capsule, Code, SessionFrame, Target};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::sync::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::api::{Application, Condition, Departure};
 use crate::lane::Lane;
 use crate::peer::Peer;
 use crate::sync::lock;
@@ -34,8 +35,8 @@ pub(crate) enum Command {
     Suspect(cloak_session::Suspicion),
     /// Addresses or routes changed: a lane that no longer leaves from its own address is suspect.
     NetworkChanged,
-    /// The peer's present run.
-    PeerIncarnation(cloak_base::Incarnation),
+    /// The present run of the peer's device.
+    PeerIncarnation(DeviceId, cloak_base::Incarnation),
     /// Look at [`SessionHandle::closing`].
     Close,
     /// A lane that is better than the present one, which works.
@@ -44,13 +45,36 @@ pub(crate) enum Command {
     Cut,
     /// The ledger is over its high-water mark.
     Shed,
+    /// Hand our end over to a device: what it needs, once the other end has agreed.
+    HandOver(DeviceId, oneshot::Sender<Result<Packed, Code>>),
+    /// Nobody waits for that any more.
+    Withdraw,
+    /// The owner of that generation has it.
+    LetGo(Generation),
+    /// Have it back; true once it is ours again, false where the next owner has it.
+    TakeBack(oneshot::Sender<bool>),
+    /// Let go of the application, and keep the session.
+    Hold(oneshot::Sender<Result<(), Code>>),
+    /// An application for a session that has none, and what to call it; it gets what the one before left
+    /// behind for it.
+    Attach(Box<dyn Application>, String, oneshot::Sender<Result<Vec<u8>, Code>>),
+}
+
+/// An end of a session, packed for another device.
+pub(crate) struct Packed {
+    pub(crate) capsule: Capsule,
+    pub(crate) bytes: Vec<u8>,
+    /// What the application left behind.
+    pub(crate) departure: Departure,
 }
 
 /// A session as the rest of the node knows it.
 pub(crate) struct SessionHandle {
     pub(crate) id: SessionId,
     pub(crate) role: Role,
-    pub(crate) peer: Arc<Peer>,
+    peer: Mutex<Arc<Peer>>,
+    /// A device to which the other end may go.
+    guest: Mutex<Option<DeviceId>>,
     pub(crate) target: Target,
     pub(crate) opened_at: UnixTime,
     pub(crate) inbox: mpsc::Sender<Command>,
@@ -65,6 +89,8 @@ pub(crate) struct SessionHandle {
 #[derive(Clone)]
 struct Shown {
     snapshot: Option<Snapshot>,
+    /// Kept without an application.
+    held: bool,
     application: String,
 }
 
@@ -79,11 +105,18 @@ impl SessionHandle {
         application: String,
     ) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (inbox, commands) = mpsc::channel(INBOX_MAX);
-        let shown = Mutex::new(Shown { snapshot: None, application });
+        let shown = Mutex::new(Shown { snapshot: None, held: false, application });
         let closing = Mutex::new(None);
-        let relayed = AtomicBool::new(false);
-        let handle = Self { id, role, peer, target, opened_at, inbox, closing, shown, relayed };
+        let (relayed, peer) = (AtomicBool::new(false), Mutex::new(peer));
+        let guest = Mutex::default();
+        let handle =
+            Self { id, role, peer, guest, target, opened_at, inbox, closing, shown, relayed };
         (Arc::new(handle), commands)
+    }
+
+    /// The device at the other end.
+    pub(crate) fn peer(&self) -> Arc<Peer> {
+        Arc::clone(&lock(&self.peer))
     }
 
     /// Ends the session. It is not lost when the queue is full: whatever fills it wakes the task,
@@ -99,9 +132,15 @@ impl SessionHandle {
     }
 
     /// Called by the session's task whenever something visible changed.
-    pub(crate) fn show(&self, snapshot: Snapshot, relayed: bool) {
+    pub(crate) fn show(&self, snapshot: Snapshot, relayed: bool, held: bool) {
         self.relayed.store(relayed, Ordering::Relaxed);
-        lock(&self.shown).snapshot = Some(snapshot);
+        let mut shown = lock(&self.shown);
+        (shown.snapshot, shown.held) = (Some(snapshot), held);
+    }
+
+    /// Whether the session goes on without an application.
+    pub(crate) fn is_held(&self) -> bool {
+        lock(&self.shown).held
     }
 
     /// Whether the session rides on a lane that leads through a host.
@@ -119,10 +158,23 @@ impl SessionHandle {
         lock(&self.shown).snapshot
     }
 
+    /// What the session's application is told.
+    pub(crate) fn condition(&self, snapshot: &Snapshot) -> Condition {
+        Condition {
+            state: state(snapshot),
+            reason: snapshot.reason,
+            peer_device: self.peer().name(),
+            resumes: snapshot.resumes,
+        }
+    }
+
     fn view(&self, now: Instant, wall: UnixTime) -> Option<SessionView> {
-        let Shown { snapshot, application } = lock(&self.shown).clone();
+        let Shown { snapshot, held, application } = lock(&self.shown).clone();
         let snapshot = snapshot?;
-        let state = state(&snapshot);
+        let state = match state(&snapshot) {
+            SessionState::Live if held => SessionState::Held,
+            state => state,
+        };
         let suspended = state == SessionState::Suspended;
         let age = now.since(snapshot.since).as_secs();
         Some(SessionView {
@@ -135,8 +187,8 @@ impl SessionHandle {
                 Role::Initiator => "initiator".to_owned(),
                 Role::Responder => "responder".to_owned(),
             },
-            peer: self.peer.entity_name(),
-            peer_device: self.peer.name(),
+            peer: self.peer().entity_name(),
+            peer_device: self.peer().name(),
             port: port(&self.target),
             host: host(&self.target),
             lane: snapshot
@@ -150,6 +202,7 @@ impl SessionHandle {
             bytes_held: snapshot.held,
             rtt_ms: snapshot.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
             application,
+            device: None,
         })
     }
 }
@@ -193,6 +246,8 @@ pub(crate) enum Refusal {
 #[derive(Default)]
 pub(crate) struct Registry {
     sessions: DashMap<(DeviceId, SessionId), Arc<SessionHandle>>,
+    /// Devices to which the other end of a session may go, and where it is until then.
+    guests: DashMap<(DeviceId, SessionId), DeviceId>,
     per_peer: DashMap<DeviceId, AtomicUsize>,
     ended: Mutex<VecDeque<(Instant, SessionView)>>,
     removed: Notify,
@@ -205,7 +260,7 @@ impl Registry {
         handle: Arc<SessionHandle>,
         peer_max: usize,
     ) -> Result<(), Refusal> {
-        let peer = handle.peer.device();
+        let peer = handle.peer().device();
         if self.count(peer) >= peer_max {
             return Err(Refusal::Full);
         }
@@ -217,9 +272,66 @@ impl Registry {
         Ok(())
     }
 
-    /// The session with this id whose other end is this device.
+    /// The session with this id whose other end is on this device, or may go to it.
     pub(crate) fn get(&self, peer: DeviceId, id: SessionId) -> Option<Arc<SessionHandle>> {
-        self.sessions.get(&(peer, id)).map(|entry| Arc::clone(&entry))
+        let at = |device| self.sessions.get(&(device, id)).map(|entry| Arc::clone(&entry));
+        at(peer).or_else(|| at(*self.guests.get(&(peer, id))?))
+    }
+
+    /// The other end of a session may go to the device `to`. Where that one has a session of this id, it
+    /// may not, and finds that.
+    pub(crate) fn expect(&self, handle: &SessionHandle, to: DeviceId) {
+        let host = handle.peer().device();
+        if to != host && !self.sessions.contains_key(&(to, handle.id)) {
+            self.forget_guest(handle);
+            *lock(&handle.guest) = Some(to);
+            self.guests.insert((to, handle.id), host);
+        }
+    }
+
+    fn forget_guest(&self, handle: &SessionHandle) {
+        if let Some(guest) = lock(&handle.guest).take() {
+            let host = handle.peer().device();
+            self.guests.remove_if(&(guest, handle.id), |_, known| *known == host);
+        }
+    }
+
+    /// Whether a session's other end could be with this device.
+    pub(crate) fn has_room(&self, handle: &SessionHandle, peer: DeviceId, peer_max: usize) -> bool {
+        self.count(peer) < peer_max && !self.sessions.contains_key(&(peer, handle.id))
+    }
+
+    /// The other end of a session is with `peer` from now on; whoever else was expected is not any more.
+    /// Gives the device that it was on.
+    ///
+    /// # Errors
+    /// That device has another session of this id; everything is as before.
+    pub(crate) fn rehome(
+        &self,
+        handle: &Arc<SessionHandle>,
+        peer: Arc<Peer>,
+    ) -> Result<DeviceId, Refusal> {
+        let (before, now) = (handle.peer().device(), peer.device());
+        if before != now {
+            // Known under both until it is out of the old place, so that nobody finds it gone.
+            match self.sessions.entry((now, handle.id)) {
+                Entry::Occupied(_) => return Err(Refusal::Exists),
+                Entry::Vacant(entry) => entry.insert(Arc::clone(handle)),
+            };
+            self.per_peer.entry(now).or_default().fetch_add(1, Ordering::Relaxed);
+        }
+        self.forget_guest(handle);
+        *lock(&handle.peer) = peer;
+        if before != now && self.sessions.remove(&(before, handle.id)).is_some() {
+            self.uncount(before);
+        }
+        Ok(before)
+    }
+
+    fn uncount(&self, peer: DeviceId) {
+        if let Some(count) = self.per_peer.get(&peer) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Sessions with this device.
@@ -230,13 +342,12 @@ impl Registry {
     /// Takes a session out; one that was lost, at the time given, stays listed for an hour. What
     /// an application or an operator ended is not lost.
     pub(crate) fn remove(&self, handle: &SessionHandle, lost: Option<(Instant, UnixTime)>) {
-        let peer = handle.peer.device();
+        let peer = handle.peer().device();
+        self.forget_guest(handle);
         if self.sessions.remove(&(peer, handle.id)).is_none() {
             return;
         }
-        if let Some(count) = self.per_peer.get(&peer) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.uncount(peer);
         self.removed.notify_waiters();
         let Some((now, wall)) = lost else { return };
         let Some(view) = handle.view(now, wall) else { return };

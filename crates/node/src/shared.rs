@@ -1,7 +1,7 @@
 //! What the tasks of a node share. Nothing here is held across an `.await`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use cloak_base::{DeviceId, Incarnation, Instant, Rng, SessionId};
@@ -20,6 +20,7 @@ use crate::api::{Incoming, ServiceTable};
 use crate::circuit::Circuits;
 use crate::config::NodeConfig;
 use crate::directory::Directory;
+use crate::handover::{Adopted, Couriers, Offers};
 use crate::home::Home;
 use crate::lane::{Lane, Opener};
 use crate::locators::OwnLocators;
@@ -50,6 +51,11 @@ pub(crate) struct Shared {
     pub(crate) siblings: Siblings,
     pub(crate) entities: Entities,
     pub(crate) sessions: Registry,
+    pub(crate) couriers: Couriers,
+    pub(crate) adopted: Adopted,
+    pub(crate) offers: Offers,
+    /// How many times over new sessions go elsewhere.
+    pub(crate) draining: AtomicUsize,
     pub(crate) peers: DashMap<DeviceId, Arc<Peer>>,
     pub(crate) ledger: Ledger,
     pub(crate) services: Arc<dyn ServiceTable>,
@@ -108,6 +114,10 @@ impl Shared {
             siblings: Siblings::default(),
             entities: Entities::default(),
             sessions: Registry::default(),
+            couriers: Couriers::default(),
+            adopted: Adopted::default(),
+            offers: Offers::default(),
+            draining: AtomicUsize::new(0),
             peers: DashMap::new(),
             services: parts.services,
             tasks: TaskTracker::new(),
@@ -220,7 +230,14 @@ impl Shared {
         let mut command = Command::Lane(Box::new(lane), None);
         for _ in 0..HAND_OUT_TRIES {
             let Some(session) = peer.next_waiting() else { break };
-            let Some(handle) = self.sessions.get(peer.device(), session) else { continue };
+            let Some(handle) = self.sessions.get(peer.device(), session) else {
+                let Command::Lane(lane, first) = command else { break };
+                match self.couriers.give(session, *lane) {
+                    Ok(()) => return Some(session),
+                    Err(lane) => command = Command::Lane(lane, first),
+                }
+                continue;
+            };
             match handle.inbox.try_send(command) {
                 Ok(()) => return Some(session),
                 // Its queue is full: it goes on waiting, behind the others.
@@ -258,6 +275,11 @@ impl Shared {
         lock(&self.tombstones).insert(now, peer, id, end);
     }
 
+    /// Forgets how a session ended: it is here again, with this device.
+    pub(crate) fn unbury(&self, peer: DeviceId, id: SessionId) {
+        lock(&self.tombstones).forget(&peer, id);
+    }
+
     /// The answer to a `Resume` of a session that is not here.
     pub(crate) fn epitaph(&self, now: Instant, peer: DeviceId, id: SessionId) -> SessionFrame {
         lock(&self.tombstones).answer(now, &peer, id)
@@ -281,7 +303,7 @@ impl Shared {
             return;
         }
         for session in self.sessions.of(peer.device()) {
-            let _ = session.inbox.try_send(Command::PeerIncarnation(incarnation));
+            let _ = session.inbox.try_send(Command::PeerIncarnation(peer.device(), incarnation));
         }
     }
 }

@@ -60,6 +60,9 @@ pub struct SessionView {
     pub rtt_ms: Option<u64>,
     /// Peer address on the proxy side, or the target on the service side.
     pub application: String,
+    /// The other device of our entity that has it; null where it is this one.
+    #[serde(default)]
+    pub device: Option<String>,
 }
 
 /// A row of `cloak peers`.

@@ -21,6 +21,10 @@ pub enum LaneError {
     /// [`Event::Ended`](crate::Event::Ended).
     #[error("violation: {0}")]
     Violation(#[from] Violation),
+    /// Nobody: this end is away, see [`Session::hand_over`](crate::Session::hand_over). Only the lane
+    /// ends.
+    #[error("this end is being handed over")]
+    Moving,
     /// Resource: memory is short; resume later. Only the lane ends.
     #[error("memory is short")]
     Busy,
@@ -39,6 +43,7 @@ impl LaneError {
             Self::BadProof => Code::BadProof,
             Self::StaleRank => Code::StaleRank,
             Self::Unexpected | Self::Violation(_) | Self::Bug(_) => Code::Violation,
+            Self::Moving => Code::Moving,
             Self::Busy => Code::Busy,
             Self::UnknownLane => Code::Closed,
         }
@@ -60,6 +65,9 @@ pub enum Violation {
     /// Bytes after the end of its stream, or the end at another place than before.
     #[error("the end of the stream moved")]
     EndMoved,
+    /// It asks to go as another generation than the next one, or to another device than before.
+    #[error("not the next generation, or another device")]
+    Generation,
     /// It says that the session is over, and it is not.
     #[error("idle before the end")]
     IdleEarly,
@@ -79,4 +87,15 @@ pub enum RestoreError {
         /// Bytes that came back.
         found: u64,
     },
+}
+
+/// Why a capsule cannot be continued here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CapsuleError {
+    /// More bytes than a session may keep here, in one direction or the other: `buffer_max`.
+    #[error("more bytes than a session may keep here")]
+    TooLarge,
+    /// Its offsets contradict each other, or its bytes.
+    #[error("offsets that contradict each other")]
+    Offsets,
 }

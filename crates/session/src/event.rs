@@ -1,5 +1,6 @@
 //! What comes out of a session.
 
+use cloak_base::DeviceId;
 use cloak_wire::{Code, SessionFrame};
 
 use crate::LaneId;
@@ -48,6 +49,18 @@ pub enum Event {
     Spill,
     /// The buffers are needed: [`restore_buffers`](crate::Session::restore_buffers).
     Unspill,
+    /// This end may go to the device that was named: it is away from now on. Give that device the
+    /// [`capsule`](crate::Session::capsule).
+    MayMove,
+    /// This end may not go; it is as before.
+    Stay(Code),
+    /// The other end has agreed that this is its peer: after [`adopt`](crate::Session::adopt) or
+    /// [`take_back`](crate::Session::take_back).
+    Taken,
+    /// The other end may go to this device, which resumes if it does.
+    PeerMoving(DeviceId),
+    /// The other end is on this device from now on: the one it may have gone to, or the one before.
+    PeerMoved(DeviceId),
     /// It is over. Always last; keep a tombstone and drop the session.
     Ended(End),
 }
@@ -61,6 +74,8 @@ pub enum End {
     Reset(Code),
     /// It could not go on, or was refused.
     Lost(Code),
+    /// This end is on another device.
+    Moved,
 }
 
 impl End {
@@ -68,6 +83,7 @@ impl End {
     pub fn code(self) -> Code {
         match self {
             Self::Closed => Code::Closed,
+            Self::Moved => Code::Moved,
             Self::Reset(code) | Self::Lost(code) => code,
         }
     }

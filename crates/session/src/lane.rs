@@ -122,6 +122,9 @@ impl From<&SessionFrame> for Heard {
             SessionFrame::Ack { .. }
             | SessionFrame::Fin
             | SessionFrame::Reset { .. }
+            | SessionFrame::Move { .. }
+            | SessionFrame::MayMove { .. }
+            | SessionFrame::Stay { .. }
             | SessionFrame::Idle => Self::Riding,
             _ => Self::Nothing,
         }

@@ -29,7 +29,7 @@ mod tombstones;
 
 pub use config::Config;
 pub use drain::{Outlet, drain};
-pub use error::{LaneError, RestoreError, Violation};
+pub use error::{CapsuleError, LaneError, RestoreError, Violation};
 pub use event::{End, Event, Transmit};
 pub use lane::{LANES_MAX, LaneEnds, LaneId, LaneUp};
 pub use ledger::{Ledger, Memory};

@@ -18,6 +18,10 @@ pub enum Planted {
     OffByOneReplay,
     /// Offsets in `Ack` lose their upper half.
     Offset32Bit,
+    /// An end takes itself back without asking.
+    TakesBackUnasked,
+    /// An end that has its next owner still lets the one before take itself back.
+    OwnerUnchecked,
 }
 
 impl Config {

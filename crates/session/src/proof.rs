@@ -5,7 +5,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign, verify};
-use cloak_base::{DeviceId, Epoch, SessionId};
+use cloak_base::{DeviceId, Epoch, Generation, SessionId};
 use cloak_wire::{Nonce, Proof, Secret};
 
 use crate::{LaneEnds, Role};
@@ -51,6 +51,21 @@ pub fn verify_resumed(secret: &Secret, ends: &LaneEnds, claim: &Claim, proof: &P
         .is_some_and(|input| verify(&key(secret), &input, &proof.0[..]).is_ok())
 }
 
+/// The secret of an end's next owner: HMAC-SHA-256 under the present one over the label "owner", the
+/// end's role, the generation and the owner's device key.
+pub(crate) fn owner_secret(
+    secret: &Secret,
+    role: Role,
+    generation: Generation,
+    owner: DeviceId,
+) -> Secret {
+    let mut input = b"cloak 1 owner".to_vec();
+    input.push(role_byte(role));
+    input.extend_from_slice(&generation.0.to_be_bytes());
+    input.extend_from_slice(owner.as_bytes());
+    Secret(seal(secret, &input).0)
+}
+
 /// Whether two secrets are the same; in constant time.
 pub(crate) fn same_secret(a: &Secret, b: &Secret) -> bool {
     verify_slices_are_equal(&a.0[..], &b.0[..]).is_ok()
@@ -81,14 +96,18 @@ fn input(label: &[u8], nonces: &[&Nonce], devices: [&DeviceId; 2], claim: &Claim
     nonces.iter().for_each(|nonce| out.extend_from_slice(&nonce.0[..]));
     devices.iter().for_each(|device| out.extend_from_slice(device.as_bytes()));
     out.extend_from_slice(claim.session.as_bytes());
-    out.push(match claim.role {
-        Role::Initiator => 1,
-        Role::Responder => 2,
-    });
+    out.push(role_byte(claim.role));
     for number in [claim.epoch.0, claim.received, claim.delivered, claim.credit] {
         out.extend_from_slice(&number.to_be_bytes());
     }
     out
+}
+
+fn role_byte(role: Role) -> u8 {
+    match role {
+        Role::Initiator => 1,
+        Role::Responder => 2,
+    }
 }
 
 #[cfg(test)]

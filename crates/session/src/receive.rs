@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use cloak_base::Instant;
+use cloak_wire::Received;
 
 use crate::credit::Window;
-use crate::error::Violation;
+use crate::error::{CapsuleError, Violation};
 use crate::queue::Queue;
 use crate::{Config, Memory};
 
@@ -238,6 +239,26 @@ impl Receive {
             self.held.clear(self.delivered);
         }
         any
+    }
+
+    /// Where the stream stands. Nothing may be held.
+    pub(crate) fn pack(&self) -> Received {
+        debug_assert_eq!(self.held_len() + self.offered, 0, "dropped before");
+        Received { delivered: self.delivered, credit: self.limit, fin: self.fin }
+    }
+
+    /// Becomes what [`Receive::pack`] gave.
+    pub(crate) fn unpack(&mut self, from: &Received) -> Result<(), CapsuleError> {
+        let Received { delivered, credit, fin } = *from;
+        let received = fin.map_or(delivered, |fin| fin.saturating_add(1));
+        if fin.is_some_and(|fin| fin != delivered && fin.checked_add(1) != Some(delivered)) {
+            return Err(CapsuleError::Offsets);
+        }
+        (self.received, self.delivered, self.told) = (received, delivered, delivered);
+        (self.limit, self.fin) = (credit.max(received), fin);
+        self.finish_told = fin.is_some_and(|fin| fin < delivered);
+        self.held.clear(delivered);
+        Ok(())
     }
 
     /// Drops all bytes; nothing more is delivered. Offsets stay.

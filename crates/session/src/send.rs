@@ -8,9 +8,11 @@
 //! on the lane before may overtake it; the replayed bytes still have to go out, because the
 //! receiver counts positions from where it declared the lane to begin.
 
+use cloak_wire::Sent;
+
 use crate::Memory;
 use crate::chunk::size_for;
-use crate::error::Violation;
+use crate::error::{CapsuleError, Violation};
 use crate::queue::{Queue, to_usize};
 
 /// State of the sending direction.
@@ -230,6 +232,41 @@ impl Send {
     pub(crate) fn abandon(&mut self) {
         self.queue.clear(self.queue.end());
         self.fin = None;
+    }
+
+    /// Where the stream stands, and its bytes from `acked` on.
+    pub(crate) fn pack(&self) -> (Sent, Vec<u8>) {
+        let sent =
+            Sent { acked: self.acked, sent: self.sent_max, credit: self.limit, fin: self.fin };
+        let end = self.queue.end();
+        let (mut at, mut bytes) = (self.acked, Vec::new());
+        while at < end {
+            let slice = self.queue.slice(at, u64::MAX);
+            bytes.extend_from_slice(slice);
+            at += slice.len() as u64;
+        }
+        (sent, bytes)
+    }
+
+    /// Becomes what [`Send::pack`] gave.
+    pub(crate) fn unpack(
+        &mut self,
+        memory: &Memory,
+        sent: &Sent,
+        bytes: &[u8],
+    ) -> Result<(), CapsuleError> {
+        let Sent { acked, sent: sent_max, credit, fin } = *sent;
+        let start = fin.map_or(acked, |fin| fin.min(acked));
+        let end = start.checked_add(bytes.len() as u64).ok_or(CapsuleError::Offsets)?;
+        let last = end.saturating_add(u64::from(fin.is_some()));
+        if fin.is_some_and(|fin| fin != end) || acked > sent_max || sent_max > last {
+            return Err(CapsuleError::Offsets);
+        }
+        *self = Self::new(start, self.buffer, self.buffer_max);
+        self.queue.push(memory, bytes);
+        (self.acked, self.next, self.sent_max) = (acked, acked, sent_max);
+        (self.limit, self.fin) = (credit, fin);
+        Ok(())
     }
 
     /// Gives all bytes away; [`Send::restore`] brings them back.

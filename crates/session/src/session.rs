@@ -7,6 +7,7 @@
 mod application;
 mod commit;
 mod frames;
+mod handover;
 mod lanes;
 mod settle;
 mod spill;
@@ -62,6 +63,9 @@ pub struct Session {
     incarnation: Option<Incarnation>,
     /// Responder: the initiator is known to have our `Opened`.
     confirmed: bool,
+    /// The peer's device, from the first lane on.
+    owner: Option<DeviceId>,
+    hand_over: handover::HandOver,
 
     send: Send,
     receive: Receive,
@@ -99,6 +103,12 @@ enum Phase {
     /// Until this time: then it is given up.
     Opening(Instant),
     Open,
+    /// Packed for this device, and untouched until it is known who owns this end.
+    Away {
+        to: DeviceId,
+    },
+    /// Asks the other end to be its peer.
+    Taking,
     /// The outcome is settled here.
     Leaving(Leaving),
     Ended(End),
@@ -208,6 +218,8 @@ impl Session {
             attempted: Epoch(0),
             incarnation: None,
             confirmed: role == Role::Initiator,
+            owner: None,
+            hand_over: handover::HandOver::default(),
             send: Send::new(0, config.buffer_start, config.buffer_max),
             receive: Receive::new(0, &config, now),
             memory,
@@ -260,10 +272,9 @@ impl Session {
         self.lanes.iter().map(Lane::id)
     }
 
-    /// The peer's device on the lane in use, or on the last lane given.
+    /// The peer's device, from the first lane on.
     pub fn peer(&self) -> Option<DeviceId> {
-        let lane = self.current.and_then(|id| self.lane(id)).or(self.lanes.last());
-        lane.map(|lane| lane.up.peer)
+        self.owner
     }
 
     /// Whether the session ended; nothing but events is left.

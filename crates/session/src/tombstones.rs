@@ -67,6 +67,16 @@ impl<P: Ord + Copy> Tombstones<P> {
         self.len += 1;
     }
 
+    /// Forgets how a session with a peer ended: it is on that device again.
+    pub fn forget(&mut self, peer: &P, session: SessionId) {
+        if let Some(row) = self.peers.get_mut(peer)
+            && row.ended.remove(&session).is_some()
+        {
+            row.order.retain(|(_, other)| *other != session);
+            self.len -= 1;
+        }
+    }
+
     /// How the session ended, if that is not longer ago than `linger`.
     pub fn get(&self, now: Instant, peer: &P, session: SessionId) -> Option<Tombstone> {
         let found = self.peers.get(peer)?.ended.get(&session);

@@ -138,6 +138,13 @@ codes! {
     /// Buffers could not be kept.
     StorageFailed = 51 "storage-failed" Resource;
 
+    /// This end of the session is on another device.
+    Moved = 52 "moved" Nobody;
+    /// This end of the session is being handed over to another device.
+    Moving = 53 "moving" Resource;
+    /// The session cannot be moved: its state, or its service, does not allow it.
+    NotMovable = 54 "not-movable" Request;
+
     /// The invitation is not known to this device, or its secret is wrong.
     InvitationUnknown = 64 "invitation-unknown" Request;
     /// The invitation was already redeemed.

@@ -1,11 +1,11 @@
 //! Frames, their type numbers and their encoding.
 
-use cloak_base::SessionId;
+use cloak_base::{Generation, SessionId};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Decoder as Cbor, Encode, Encoder};
 
 use crate::decoder::WireError;
-use crate::{Code, HEADER_LEN, Hello, NUDGE_MAX, PeerFrame, SessionFrame};
+use crate::{Code, HEADER_LEN, HandOver, Hello, NUDGE_MAX, Offer, PeerFrame, SessionFrame};
 
 /// Any control frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,32 @@ pub enum Frame {
     Hello(Box<Hello>),
     /// Of the session that rides this lane.
     Session(SessionFrame),
+    /// An end of a session for the receiver; first on a lane, like `Open`.
+    HandOver(Box<HandOver>),
+    /// The other end has accepted the sender as the owner of what was handed over to it.
+    HandedOver {
+        /// Of the new owner.
+        generation: Generation,
+    },
+    /// Asks which sessions the receiver has; first on a lane.
+    AskSessions,
+    /// Some of them; none after the last.
+    Sessions {
+        /// Each as JSON, as `cloak sessions --json` shows it.
+        rows: Vec<ByteVec>,
+    },
+    /// Asks the receiver to hand its end of this session over to the sender; first on a lane.
+    Fetch {
+        /// The session.
+        session: SessionId,
+    },
+    /// Asks whether the receiver wants the sender's end of a session; first on a lane.
+    Offer(Box<Offer>),
+    /// What was asked for was done, or not.
+    Answer {
+        /// Why not.
+        code: Option<Code>,
+    },
     /// Of a peer channel.
     Peer(PeerFrame),
     /// The sender closes this transport, and says why.
@@ -121,6 +147,25 @@ frames! {
         session(|(number, unheard)| S::Probe { number, unheard });
     0x1a Session(S::Alive { number }) => (number,), session(|(number,)| S::Alive { number });
     0x1b Session(S::Idle) => (), session(|()| S::Idle);
+    0x1c Session(S::Move { generation, to }) => (generation, to),
+        session(|(generation, to)| S::Move { generation, to });
+    0x1d Session(S::MayMove { generation }) => (generation,),
+        session(|(generation,)| S::MayMove { generation });
+    0x1e Session(S::Stay { generation, code }) => (generation, code),
+        session(|(generation, code)| S::Stay { generation, code });
+
+    0x20 Frame::HandOver(hand_over) => hand_over, |kind, body| get(kind, body).map(Frame::HandOver);
+    0x21 Frame::HandedOver { generation } => (generation,),
+        |kind, body| get(kind, body).map(|(generation,)| Frame::HandedOver { generation });
+
+    0x22 Frame::AskSessions => (), |kind, body| get(kind, body).map(|()| Frame::AskSessions);
+    0x23 Frame::Sessions { rows } => (rows,),
+        |kind, body| get(kind, body).map(|(rows,)| Frame::Sessions { rows });
+    0x24 Frame::Fetch { session } => (session,),
+        |kind, body| get(kind, body).map(|(session,)| Frame::Fetch { session });
+    0x25 Frame::Answer { code } => (code,),
+        |kind, body| get(kind, body).map(|(code,)| Frame::Answer { code });
+    0x26 Frame::Offer(offer) => offer, |kind, body| get(kind, body).map(Frame::Offer);
 
     0x30 Peer(P::Binding { record }) => (record,),
         peer(|(record,): (ByteVec,)| P::Binding { record });

@@ -5,6 +5,7 @@
 //! of [`Data`](Item::Data) is raw application bytes and is handed out as it arrives; every other
 //! body is one CBOR array (RFC 8949) of at most [`CONTROL_MAX`] bytes.
 
+mod capsule;
 mod code;
 mod decoder;
 mod frame;
@@ -13,6 +14,7 @@ mod peer;
 mod preamble;
 mod session;
 
+pub use capsule::{Capsule, HandOver, Offer, Received, Sent};
 pub use code::{Blame, Code};
 pub use decoder::{Decoder, Item, WireError};
 pub use frame::{Frame, data_header};

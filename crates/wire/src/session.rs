@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cloak_base::{Epoch, SessionId};
+use cloak_base::{DeviceId, Epoch, Generation, SessionId};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
@@ -209,4 +209,24 @@ pub enum SessionFrame {
     },
     /// The session is over on this lane and nothing of it follows.
     Idle,
+    /// Asks to hand the sender's end over to another device.
+    Move {
+        /// Of the owner after the sender.
+        generation: Generation,
+        /// That device.
+        to: DeviceId,
+    },
+    /// The sender's end may be handed over: nothing but a `Resume` of this generation, by the device
+    /// that was named or the one that asked, makes either its owner.
+    MayMove {
+        /// Of the `Move`.
+        generation: Generation,
+    },
+    /// It may not.
+    Stay {
+        /// Of the `Move`.
+        generation: Generation,
+        /// Why.
+        code: Code,
+    },
 }

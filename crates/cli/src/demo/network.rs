@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use cloak_gateway::{
-    Allow, ExitConfig, ListenAddress, Movable, ServiceConfig, ServiceTarget, Services,
-};
+use cloak_gateway::{Allow, ExitConfig, ListenAddress, ServiceConfig, ServiceTarget, Services};
 use cloak_node::{Home, InitNames, InviteKind, InviteRequest, Node, NodeConfig};
 use cloak_transport::SystemClock;
 use tokio::net::TcpListener;
@@ -160,6 +158,6 @@ fn sample_service(target: SocketAddr) -> ServiceConfig {
         port: PORT,
         target: ServiceTarget::Tcp { host: target.ip().to_string(), port: target.port() },
         allow: vec![Allow::Realm],
-        movable: Movable::No,
+        movable: cloak_node::Movable::No,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use cloak_gateway::control::message::{GatewayStatus, Invitation, Reloaded};
-use cloak_node::{PingView, PlaceView, SessionView};
+use cloak_gateway::control::message::{Attachable, GatewayStatus, Invitation, Reloaded};
+use cloak_node::{Drained, PingView, PlaceView, SessionView};
 
 use super::quantity::{bytes, milliseconds, or_dash};
 use super::tables::{state, target};
@@ -98,6 +98,22 @@ pub(crate) fn invitation(invitation: &Invitation) -> String {
     )
 }
 
+/// `cloak sessions attach --listen` and `--unix`
+pub(crate) fn attachable(attachable: &Attachable) -> String {
+    let Attachable { id, listen } = attachable;
+    format!("session {id} goes to the program that connects to {listen}\n")
+}
+
+/// `cloak drain`
+pub(crate) fn drained(drained: &Drained) -> String {
+    let Drained { moved, ended, left } = drained;
+    let cut = match left {
+        0 => String::new(),
+        left => format!(", {left} cut at the deadline"),
+    };
+    format!("sessions: {moved} moved, {ended} ended{cut}\n")
+}
+
 /// `cloak reload`
 pub(crate) fn reloaded(reloaded: &Reloaded) -> String {
     let changed = match reloaded.changed.as_slice() {
@@ -115,7 +131,7 @@ fn lines(pairs: &[(&str, String)]) -> String {
 }
 
 fn line(label: &str, value: &str) -> String {
-    let mut out = String::new();
+    let (mut out, value) = (String::new(), value.replace(char::is_control, "\u{fffd}"));
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{label:<17} {value}");
     out

@@ -16,8 +16,9 @@ impl<const N: usize> Table<N> {
     }
 
     /// Adds a row at the bottom.
+    /// Adds a row. What would move the cursor is replaced: some cells hold what others wrote.
     pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| cell.replace(char::is_control, "\u{fffd}")));
     }
 
     fn width(&self, column: usize) -> usize {

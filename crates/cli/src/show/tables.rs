@@ -2,7 +2,7 @@
 
 use cloak_gateway::ServiceRow;
 use cloak_node::{
-    MemberView, NameView, PeerView, ResolveStep, SessionState, SessionView, TraceView,
+    MemberView, NameView, OfferView, PeerView, ResolveStep, SessionState, SessionView, TraceView,
 };
 
 use super::quantity::{bytes, milliseconds, or_dash};
@@ -44,12 +44,51 @@ pub(crate) fn sessions(rows: &[SessionView]) -> String {
     listed(rows, &table, "no sessions")
 }
 
+/// `cloak sessions --entity`
+pub(crate) fn entity_sessions(rows: &[SessionView]) -> String {
+    let mut table =
+        Table::new(["ID", "DEVICE", "STATE", "ROLE", "PEER", "PORT", ">SENT", ">RECEIVED"]);
+    for row in rows {
+        table.row([
+            row.id.chars().take(ID_SHOWN).collect(),
+            row.device.clone().unwrap_or_else(|| "(this one)".to_owned()),
+            state(row.state).to_owned(),
+            row.role.clone(),
+            row.peer.clone(),
+            target(row),
+            bytes(row.bytes_sent),
+            bytes(row.bytes_received),
+        ]);
+    }
+    listed(rows, &table, "no sessions")
+}
+
+/// `cloak sessions offers`
+pub(crate) fn offers(rows: &[OfferView]) -> String {
+    let mut table = Table::new(["ID", "FROM", "ROLE", "PEER", "PORT", "SINCE"]);
+    for row in rows {
+        table.row([
+            row.id.chars().take(ID_SHOWN).collect(),
+            row.from_device.clone(),
+            row.role.clone(),
+            row.peer.clone(),
+            address(row.host.as_deref(), row.port),
+            row.offered_at.clone(),
+        ]);
+    }
+    listed(rows, &table, "no offers")
+}
+
 /// A service's port, or what is reached through an exit.
 pub(super) fn target(row: &SessionView) -> String {
-    match &row.host {
-        None => row.port.to_string(),
-        Some(host) if host.contains(':') => format!("[{host}]:{}", row.port),
-        Some(host) => format!("{host}:{}", row.port),
+    address(row.host.as_deref(), row.port)
+}
+
+fn address(host: Option<&str>, port: u16) -> String {
+    match host {
+        None => port.to_string(),
+        Some(host) if host.contains(':') => format!("[{host}]:{port}"),
+        Some(host) => format!("{host}:{port}"),
     }
 }
 

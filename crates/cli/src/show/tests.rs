@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use cloak_gateway::ServiceRow;
-use cloak_gateway::control::message::{GatewayStatus, Invitation, Reloaded};
+use cloak_gateway::control::message::{Attachable, GatewayStatus, Invitation, Reloaded};
 use cloak_node::{
-    HopView, LocatorView, MemberView, NameView, PeerView, PingView, PlaceView, ResolveStep,
-    SessionState, SessionView, Status, TraceView,
+    Drained, HopView, LocatorView, MemberView, NameView, OfferView, PeerView, PingView, PlaceView,
+    ResolveStep, SessionState, SessionView, Status, TraceView,
 };
 
 fn check(name: &str, shown: &str) {
@@ -40,6 +40,7 @@ fn suspended() -> SessionView {
         bytes_held: 70_000,
         rtt_ms: Some(23),
         application: "127.0.0.1:40112".to_owned(),
+        device: None,
     }
 }
 
@@ -256,7 +257,7 @@ fn json_fields_are_the_documented_ones() {
     };
     assert_eq!(
         fields(serde_json::to_value(live()).unwrap()),
-        "application bytes_held bytes_received bytes_sent host id lane missing_side opened_at peer \
+        "application bytes_held bytes_received bytes_sent device host id lane missing_side opened_at peer \
          peer_device port reason resumes role rtt_ms state state_since",
     );
     assert_eq!(
@@ -266,4 +267,26 @@ fn json_fields_are_the_documented_ones() {
          sessions_suspended uptime_ms version warnings",
     );
     assert_eq!(serde_json::to_value(SessionState::Suspended).unwrap(), "suspended");
+}
+
+#[test]
+fn moves() {
+    let on_phone = SessionView { device: Some("phone.alice.cloak".to_owned()), ..suspended() };
+    check("entity-sessions.txt", &super::entity_sessions(&[live(), on_phone]));
+    let offer = OfferView {
+        id: suspended().id,
+        from: "alice.cloak".to_owned(),
+        from_device: "laptop.alice.cloak".to_owned(),
+        role: "initiator".to_owned(),
+        peer: "bob.cloak".to_owned(),
+        port: 22,
+        host: None,
+        offered_at: SINCE.to_owned(),
+    };
+    check("offers.txt", &super::offers(&[offer]));
+    let attachable = Attachable { id: suspended().id, listen: "127.0.0.1:40111".to_owned() };
+    check("attachable.txt", &super::attachable(&attachable));
+    let all_went = Drained { moved: 12, ended: 3, left: 0 };
+    let shown = super::drained(&all_went) + &super::drained(&Drained { left: 2, ..all_went });
+    check("drained.txt", &shown);
 }

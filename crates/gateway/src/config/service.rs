@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use cloak_base::EntityId;
 use cloak_identity::{EntityName, Name, NameError};
-use serde::Deserialize;
+use cloak_node::Movable;
+use serde::{Deserialize, Deserializer};
 
 /// One exposed service.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,8 +20,8 @@ pub struct ServiceConfig {
     /// Who may reach it. Default: nobody.
     #[serde(default)]
     pub allow: Vec<Allow>,
-    /// Whether running sessions may move to another device. Default `no`.
-    #[serde(default)]
+    /// When running sessions may move to another device that exposes the port too. Default `no`.
+    #[serde(default, deserialize_with = "movable")]
     pub movable: Movable,
 }
 
@@ -153,25 +154,17 @@ impl fmt::Display for Allow {
     }
 }
 
-/// Whether a running session may move to another device.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Movable {
-    /// It stays where it was opened.
-    #[default]
-    No,
-}
-
-/// Moving sessions belongs to a later version.
+/// A text that does not say when a running session may move to another device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("sessions cannot be moved yet: the only value of movable is \"no\"")]
+#[error("movable is \"no\", \"idle\" (between two requests) or \"always\"")]
 pub struct BadMovable;
 
-impl TryFrom<String> for Movable {
-    type Error = BadMovable;
-
-    fn try_from(text: String) -> Result<Self, BadMovable> {
-        if text == "no" { Ok(Self::No) } else { Err(BadMovable) }
+fn movable<'de, D: Deserializer<'de>>(from: D) -> Result<Movable, D::Error> {
+    match &*String::deserialize(from)? {
+        "no" => Ok(Movable::No),
+        "idle" => Ok(Movable::Idle),
+        "always" => Ok(Movable::Always),
+        _ => Err(serde::de::Error::custom(BadMovable)),
     }
 }
 
@@ -205,9 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn movable_is_no_for_the_present() {
-        let text = "port = 80\ntarget = \"web:80\"\nmovable = \"idle\"";
-        let error = toml::from_str::<ServiceConfig>(text).unwrap_err().to_string();
-        assert!(error.contains("line 3") && error.contains("cannot be moved yet"), "{error}");
+    fn movable_is_one_of_three_words() {
+        let text = "port = 80\ntarget = \"web:80\"\n";
+        let read = |rest: &str| toml::from_str::<ServiceConfig>(&format!("{text}{rest}"));
+        assert_eq!(read("").unwrap().movable, Movable::No);
+        assert_eq!(read("movable = \"no\"").unwrap().movable, Movable::No);
+        assert_eq!(read("movable = \"idle\"").unwrap().movable, Movable::Idle);
+        assert_eq!(read("movable = \"always\"").unwrap().movable, Movable::Always);
+        let error = read("movable = \"sometimes\"").unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("between two requests"), "{error}");
     }
 }

@@ -60,7 +60,9 @@ const RESET: u32 = u32::MAX;
 pub(super) struct Chunked {
     socket: UnixStream,
     reading: Reading,
-    writing: Writing,
+    unsent: Unsent,
+    /// Whether the end of our direction was said.
+    ended: bool,
 }
 
 enum Reading {
@@ -71,18 +73,18 @@ enum Reading {
     Ended,
 }
 
-/// A header whose last `left` bytes are unsent, and the bytes of its chunk that were promised and not
-/// written yet. Those are in the hands of the caller, who writes them next or never.
-struct Writing {
-    header: [u8; HEADER_LEN],
-    left: usize,
-    owed: usize,
+/// What the socket has not taken of a chunk that was begun: at most [`CHUNK_BYTES_MAX`] and a header. A
+/// chunk once promised has to be whole, whoever writes next.
+#[derive(Default)]
+struct Unsent {
+    bytes: Vec<u8>,
+    sent: usize,
 }
 
 impl Chunked {
     pub(super) fn new(socket: UnixStream) -> Self {
-        let writing = Writing { header: Header::End.to_bytes(), left: 0, owed: 0 };
-        Self { socket, reading: Reading::Header([0; HEADER_LEN], 0), writing }
+        let reading = Reading::Header([0; HEADER_LEN], 0);
+        Self { socket, reading, unsent: Unsent::default(), ended: false }
     }
 
     fn poll_header(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -104,22 +106,35 @@ impl Chunked {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is left of a header, together with `bytes`; how many of those were taken.
-    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { socket, writing, .. } = self;
-        loop {
-            let header = &writing.header[HEADER_LEN - writing.left..];
-            let parts = [io::IoSlice::new(header), io::IoSlice::new(bytes)];
-            let sent = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &parts))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let taken = sent.saturating_sub(writing.left);
-            writing.left = writing.left.saturating_sub(sent);
-            if writing.left == 0 && (taken > 0 || bytes.is_empty()) {
-                return Poll::Ready(Ok(taken));
+    /// Writes what is left of a chunk.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, unsent, .. } = self;
+        while unsent.sent < unsent.bytes.len() {
+            let rest = &unsent.bytes[unsent.sent..];
+            match ready!(Pin::new(&mut *socket).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => unsent.sent += sent,
             }
         }
+        *unsent = Unsent::default();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes a chunk, and keeps what the socket does not take.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: Header,
+        bytes: &[u8],
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(cx))?;
+        let header = header.to_bytes();
+        let parts = [io::IoSlice::new(&header), io::IoSlice::new(bytes)];
+        let sent = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &parts))?;
+        if sent < HEADER_LEN + bytes.len() {
+            self.unsent = Unsent { bytes: [&header, bytes].concat(), sent };
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -158,39 +173,30 @@ impl AsyncWrite for Chunked {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if this.writing.owed == 0 {
-            let owed = buf.len().min(CHUNK_BYTES_MAX);
-            this.writing =
-                Writing { header: Header::Bytes(owed).to_bytes(), left: HEADER_LEN, owed };
-        }
-        let room = buf.len().min(this.writing.owed);
-        let taken = ready!(this.poll_send(cx, &buf[..room]))?;
-        this.writing.owed -= taken;
-        Poll::Ready(Ok(taken))
+        let count = buf.len().min(CHUNK_BYTES_MAX);
+        ready!(this.poll_send(cx, Header::Bytes(count), &buf[..count]))?;
+        Poll::Ready(Ok(count))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_unsent(cx)
     }
 
     /// Says that this direction has ended. The socket itself stays open, for a `Reset` may follow.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.writing.owed > 0 {
-            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        if !this.ended {
+            ready!(this.poll_send(cx, Header::End, &[]))?;
+            this.ended = true;
         }
-        if this.writing.left == 0 {
-            let header = Header::End.to_bytes();
-            this.writing = Writing { header, left: HEADER_LEN, owed: 0 };
-        }
-        this.poll_send(cx, &[]).map_ok(|_| ())
+        this.poll_unsent(cx)
     }
 }
 
 impl Application for Chunked {
     fn reset(self: Box<Self>) {
         // In the middle of a chunk, and where there is no room, the end of the socket tells it too.
-        if self.writing.owed == 0 && self.writing.left == 0 {
+        if self.unsent.bytes.is_empty() {
             let _ = self.socket.try_write(&Header::Reset.to_bytes());
         }
     }
@@ -246,6 +252,22 @@ mod tests {
         let (_, received) = tokio::join!(sending, theirs.read_to_end(&mut read));
         received.unwrap();
         assert!(read == sent, "{} of {} bytes", read.len(), sent.len());
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_was_begun_is_whole_whoever_ends_the_stream() {
+        let (mut ours, theirs) = pair();
+        let sent = vec![7; CHUNK_BYTES_MAX];
+        let (mut taken, cx) = (0, &mut Context::from_waker(std::task::Waker::noop()));
+        while let Poll::Ready(count) = Pin::new(&mut ours).poll_write(cx, &sent) {
+            taken += count.unwrap();
+        }
+        assert!(!ours.unsent.bytes.is_empty(), "the socket is full in the middle of a chunk");
+        let (mut theirs, mut read) = (Chunked::new(theirs), Vec::new());
+        let (ended, received) = tokio::join!(ours.shutdown(), theirs.read_to_end(&mut read));
+        ended.unwrap();
+        received.unwrap();
+        assert_eq!(read.len(), taken);
     }
 
     #[tokio::test]

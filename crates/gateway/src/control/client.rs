@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::guard::CONTROL_HOST;
-use super::message::{Connect, Refusal, STREAM_PROTOCOL, path};
+use super::message::{Connect, Refusal, STREAM_PROTOCOL, SessionId, path};
 use super::rejoined::Rejoined;
 
 /// Largest answer that is read: 16,384 sessions of a kilobyte, four times over.
@@ -89,7 +89,26 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future abandons the session.
     pub async fn open(&self, asked: &Connect) -> Result<Rejoined, ClientError> {
-        let mut request = request(Method::POST, path::CONNECT, to_json(asked));
+        self.stream(path::CONNECT, asked).await
+    }
+
+    /// Attaches to a session that is held; the stream is the application's end of it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the session with an application that is gone.
+    pub async fn attach(&self, asked: &SessionId) -> Result<Rejoined, ClientError> {
+        self.stream(path::SESSION_ATTACH, asked).await
+    }
+
+    async fn stream(
+        &self,
+        path: &'static str,
+        asked: &impl Serialize,
+    ) -> Result<Rejoined, ClientError> {
+        let mut request = request(Method::POST, path, to_json(asked));
         let headers = request.headers_mut();
         headers.insert(CONNECTION, "upgrade".parse().expect("invariant: a constant header"));
         headers.insert(UPGRADE, STREAM_PROTOCOL.parse().expect("invariant: a constant header"));

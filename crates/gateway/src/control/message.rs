@@ -25,10 +25,26 @@ pub mod path {
     pub const MEMBERS: &str = "/v1/members";
     /// GET: `cloak device list`.
     pub const DEVICES: &str = "/v1/devices";
+    /// GET: `cloak sessions offers`.
+    pub const OFFERS: &str = "/v1/sessions/offers";
+    /// POST [`super::SessionId`]: `cloak sessions accept`; the answer comes once the session is here.
+    pub const OFFER_ACCEPT: &str = "/v1/sessions/accept";
+    /// POST [`super::SessionId`]: `cloak sessions refuse`.
+    pub const OFFER_REFUSE: &str = "/v1/sessions/refuse";
+    /// GET: `cloak sessions --entity`.
+    pub const ENTITY_SESSIONS: &str = "/v1/sessions/entity";
     /// POST [`super::SessionId`]: `cloak sessions show`.
     pub const SESSION_SHOW: &str = "/v1/sessions/show";
     /// POST [`super::SessionId`]: `cloak sessions close`.
     pub const SESSION_CLOSE: &str = "/v1/sessions/close";
+    /// POST [`super::Move`]: `cloak sessions move`.
+    pub const SESSION_MOVE: &str = "/v1/sessions/move";
+    /// POST [`super::SessionId`]: `cloak sessions hold`.
+    pub const SESSION_HOLD: &str = "/v1/sessions/hold";
+    /// POST [`super::SessionId`] with an upgrade: `cloak sessions attach`.
+    pub const SESSION_ATTACH: &str = "/v1/sessions/attach";
+    /// POST [`super::AttachAt`]: `cloak sessions attach --listen` and `--unix`.
+    pub const SESSION_ATTACH_AT: &str = "/v1/sessions/attach-at";
     /// POST [`super::ServiceName`]: `cloak resolve`.
     pub const RESOLVE: &str = "/v1/resolve";
     /// POST [`super::ServiceName`]: `cloak ping`.
@@ -57,11 +73,13 @@ pub mod path {
     pub const REALM_RESTORE: &str = "/v1/realm/restore";
     /// POST: `cloak reload`.
     pub const RELOAD: &str = "/v1/reload";
+    /// POST [`super::Drain`]: `cloak drain`; the answer comes when it is over, and then the gateway ends.
+    pub const DRAIN: &str = "/v1/drain";
     /// POST: `cloak stop`.
     pub const STOP: &str = "/v1/stop";
 }
 
-/// The protocol a connection is upgraded to by [`path::CONNECT`]: see [`super::chunks`].
+/// The protocol a connection is upgraded to by [`path::CONNECT`] and [`path::SESSION_ATTACH`]: see [`super::chunks`].
 pub(super) const STREAM_PROTOCOL: &str = "cloak-stream/2";
 
 /// Largest body of a request: a realm backup is the longest text there is.
@@ -73,6 +91,35 @@ pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;
 pub struct SessionId {
     /// Hexadecimal digits.
     pub id: String,
+}
+
+/// Hands a session over to another device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// The session's id, or the beginning of it.
+    pub id: String,
+    /// Label of a device of ours, or the name of any device or entity.
+    pub to: String,
+}
+
+/// Gives a session to the first program that connects to a socket of the gateway's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachAt {
+    /// The session's id, or the beginning of it.
+    pub id: String,
+    /// A loopback address and port, port 0 for any; or `unix:` and the path of a new socket.
+    pub listen: String,
+}
+
+/// Where a session waits for its application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachable {
+    /// The session's id.
+    pub id: String,
+    /// Where to connect.
+    pub listen: String,
 }
 
 /// A name, and for some requests a port.
@@ -192,6 +239,14 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// Sections that changed but need a restart.
     pub restart_needed: Vec<String>,
+}
+
+/// Lets sessions leave, then ends the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Longest wait for sessions that cannot move, in milliseconds.
+    pub deadline_ms: u64,
 }
 
 /// The gateway is going to end.

@@ -13,15 +13,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::message::{
-    Connect, EntityBackup, Invitation, InvitationKind, Invite, Named, REQUEST_BYTES_MAX,
-    RealmBackup, Refusal, ServiceName, SessionId, Stopping, path,
+    Connect, Drain, EntityBackup, Invitation, InvitationKind, Invite, Move, Named,
+    REQUEST_BYTES_MAX, RealmBackup, Refusal, ServiceName, SessionId, Stopping, path,
 };
 use super::{Control, guard};
 
 /// Longest time a request's body may take; it is sent by a program on this machine.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers `request`, whatever it is; all but [`path::CONNECT`], which needs the connection itself.
+/// Answers `request`, whatever it is; all but those that need
+/// the connection itself or go on after the answer.
 pub(super) async fn answer<B>(control: &Control, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body + Send,
@@ -32,6 +33,11 @@ where
         Ok(json) => response(StatusCode::OK, json),
         Err(refusal) => refused(&refusal),
     }
+}
+
+/// The answer that says what was done.
+pub(super) fn done(what: &impl Serialize) -> Response<Full<Bytes>> {
+    response(StatusCode::OK, to_json(what))
 }
 
 /// The answer that says no.
@@ -95,6 +101,8 @@ async fn view(control: &Control, path: &str) -> Result<Vec<u8>, Refusal> {
         path::SERVICES => to_json(&control.services.rows()),
         path::NAMES => to_json(&control.names().await),
         path::SESSIONS => to_json(&node.sessions()),
+        path::OFFERS => to_json(&node.offers()),
+        path::ENTITY_SESSIONS => to_json(&node.entity_sessions().await),
         path::MEMBERS => to_json(&node.members()),
         path::DEVICES => to_json(&node.devices()),
         _ => return Err(no_such_path()),
@@ -119,6 +127,24 @@ where
         path::SESSION_CLOSE => {
             let SessionId { id } = read(body).await?;
             node.close_session(&id)?;
+            to_json(&SessionId { id })
+        }
+        path::SESSION_MOVE => {
+            let asked: Move = read(body).await?;
+            node.move_session(&asked.id, &asked.to).await?;
+            to_json(&asked)
+        }
+        path::OFFER_ACCEPT => {
+            let SessionId { id } = read(body).await?;
+            to_json(&SessionId { id: node.accept_offer(&id).await? })
+        }
+        path::OFFER_REFUSE => {
+            let SessionId { id } = read(body).await?;
+            to_json(&SessionId { id: node.refuse_offer(&id)? })
+        }
+        path::SESSION_HOLD => {
+            let SessionId { id } = read(body).await?;
+            node.hold_session(&id).await?;
             to_json(&SessionId { id })
         }
         path::RESOLVE | path::WHY | path::PING | path::TRACE => {
@@ -153,6 +179,12 @@ where
             to_json(&serde_json::json!({}))
         }
         path::RELOAD => to_json(&control.reload.reload().await?),
+        path::DRAIN => {
+            let Drain { deadline_ms } = read(body).await?;
+            let drained = node.drain(Duration::from_millis(deadline_ms)).await;
+            control.stop.cancel();
+            to_json(&drained)
+        }
         path::STOP => {
             control.stop.cancel();
             to_json(&Stopping { pid: std::process::id() })
@@ -185,7 +217,7 @@ async fn invite(control: &Control, asked: Invite) -> Result<Invitation, Refusal>
     Ok(Invitation { invitation: reply.invitation, expires: reply.expires, warning: reply.warning })
 }
 
-async fn read<T, B>(body: B) -> Result<T, Refusal>
+pub(super) async fn read<T, B>(body: B) -> Result<T, Refusal>
 where
     T: DeserializeOwned,
     B: Body + Send,

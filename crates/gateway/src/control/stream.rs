@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
+use tokio::net::UnixStream;
 use tokio_util::task::TaskTracker;
 
 use super::chunks::Chunked;
@@ -26,9 +27,8 @@ pub(super) async fn connect(
     mut request: Request<Incoming>,
     streams: &TaskTracker,
 ) -> Response<Full<Bytes>> {
-    if request.headers().get(UPGRADE).is_none_or(|value| value != STREAM_PROTOCOL) {
-        let message = format!("this request needs `Upgrade: {STREAM_PROTOCOL}`");
-        return refused(&Refusal::usage("upgrade-required", message));
+    if let Err(refusal) = wants_stream(&request) {
+        return refused(&refusal);
     }
     let upgrade = hyper::upgrade::on(&mut request);
     match open(opener, request).await {
@@ -55,19 +55,36 @@ async fn open(
     })
 }
 
-/// Nothing may come before the 101, so bytes that did are no part of the stream: such a client gets
-/// a reset session.
+/// A client that is not given a stream gets a reset session.
 async fn attach(session: Box<dyn OpenedSession>, upgrade: OnUpgrade) {
-    let Ok(Ok(upgraded)) = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await else { return };
-    match Rejoined::from_upgraded(upgraded) {
-        Some(Rejoined { socket, early }) if early.is_empty() => {
-            session.attach(Box::new(Chunked::new(socket)));
-        }
-        _ => tracing::debug!("a stream began before its 101"),
+    if let Some(socket) = upgraded(upgrade).await {
+        session.attach(Box::new(Chunked::new(socket)));
     }
 }
 
-fn switching_protocols() -> Response<Full<Bytes>> {
+/// Refuses a request that does not ask for a stream.
+pub(super) fn wants_stream(request: &Request<Incoming>) -> Result<(), Refusal> {
+    if request.headers().get(UPGRADE).is_some_and(|value| value == STREAM_PROTOCOL) {
+        return Ok(());
+    }
+    let message = format!("this request needs `Upgrade: {STREAM_PROTOCOL}`");
+    Err(Refusal::usage("upgrade-required", message))
+}
+
+/// The connection, once the 101 is out. Nothing may come before that, so bytes that did are no part of
+/// the stream.
+pub(super) async fn upgraded(upgrade: OnUpgrade) -> Option<UnixStream> {
+    let upgraded = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await.ok()?.ok()?;
+    match Rejoined::from_upgraded(upgraded) {
+        Some(Rejoined { socket, early }) if early.is_empty() => Some(socket),
+        _ => {
+            tracing::debug!("a stream began before its 101");
+            None
+        }
+    }
+}
+
+pub(super) fn switching_protocols() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     for (name, value) in [(CONNECTION, "upgrade"), (UPGRADE, STREAM_PROTOCOL)] {

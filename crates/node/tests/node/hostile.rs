@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cloak_base::{Incarnation, SessionId};
+use cloak_base::{DeviceId, Epoch, Generation, Incarnation, SessionId, UnixTime};
 use cloak_node::{InviteKind, InviteRequest, Node, SessionState};
-use cloak_tests::hostile::Mallory;
+use cloak_tests::hostile::{Channel, Mallory};
 use cloak_wire::{
-    CONTROL_MAX, Code, Frame, Hello, NUDGE_MAX, Nonce, PeerFrame, Purpose, Serials, SessionFrame,
-    VERSION, data_header,
+    CONTROL_MAX, Capsule, Code, Frame, HandOver, Hello, NUDGE_MAX, Nonce, Offer, PeerFrame,
+    Purpose, Received, Secret, Sent, Serials, SessionFrame, Target, VERSION, data_header,
 };
 use tokio::task::block_in_place;
 
@@ -87,4 +87,73 @@ async fn a_members_violations_end_its_transport_and_nothing_else() {
         alice.node.sessions().first().filter(|row| row.resumes >= 1).map(drop)
     })
     .await;
+}
+
+/// What devices of one entity do for one another they do for nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_can_neither_see_nor_fetch_nor_push_sessions() {
+    let alice = found("alice", system()).await;
+    let bob = join(&alice.node, "bob", system()).await;
+    let mallory = mallory(&alice.node).await;
+    let to = bob.node.overlay_addresses()[0];
+    let mut stream = open(&bob.node, "alice.cloak").await;
+    let session: SessionId = bob.node.sessions()[0].id.parse().unwrap();
+    let capsule = Capsule {
+        session,
+        initiator: true,
+        secret: Secret([7; 32].into()),
+        generation: Generation(1),
+        peer_generation: Generation(0),
+        peer_run: None,
+        target: Target::Service(80),
+        epoch: Epoch(1),
+        sent: Sent { acked: 0, sent: 0, credit: 0, fin: None },
+        received: Received { delivered: 0, credit: 0, fin: None },
+        resumes: 0,
+    };
+    let peer = DeviceId::from_bytes([9; 32]);
+    let hand_over = HandOver {
+        capsule,
+        bytes: [u64::MAX; 3],
+        peer,
+        record: None,
+        opened_at: UnixTime::default(),
+    };
+    let no = Frame::Answer { code: Some(Code::NotAllowed) };
+    for (asked, expected) in [
+        (Frame::AskSessions, Frame::Sessions { rows: Vec::new() }),
+        (Frame::Fetch { session }, no.clone()),
+        (Frame::HandOver(Box::new(hand_over)), no),
+    ] {
+        block_in_place(|| assert_answer(&mut mallory.open(to, Purpose::Lane), &asked, &expected));
+    }
+    // Offers are for people to decide; what they see of one is checked.
+    let offer = |peer: &str| Offer {
+        session,
+        initiator: true,
+        target: Target::Service(22),
+        peer: peer.to_owned(),
+    };
+    let odd = Frame::Offer(Box::new(offer("\u{1b}[2J\nbob.cloak")));
+    let answer = Frame::Answer { code: Some(Code::BadName) };
+    block_in_place(|| assert_answer(&mut mallory.open(to, Purpose::Lane), &odd, &answer));
+    let lane = block_in_place(|| {
+        let mut lane = mallory.open(to, Purpose::Lane);
+        lane.send_frame(&Frame::Offer(Box::new(offer("carol.cloak")))).unwrap();
+        lane
+    });
+    eventually("the offer stands", || async { (bob.node.offers().len() == 1).then_some(()) }).await;
+    drop(lane);
+    eventually("it goes with its lane", || async { bob.node.offers().is_empty().then_some(()) })
+        .await;
+    echo(&mut stream, b"undisturbed").await;
+    assert_eq!(bob.node.sessions()[0].resumes, 0);
+}
+
+fn assert_answer(lane: &mut Channel, asked: &Frame, expected: &Frame) {
+    let mut bytes = Vec::new();
+    expected.encode(&mut bytes);
+    lane.send_frame(asked).unwrap();
+    let answer = lane.receive().unwrap();
+    assert_eq!((answer.kind, &answer.body[..]), (bytes[0], &bytes[4..]), "{asked:?}");
 }

@@ -73,7 +73,8 @@ impl Session {
     }
 
     /// The application died, or an operator closes the session: both directions end now, and all
-    /// bytes kept are dropped. The session stays until the peer knows, for `linger` at most.
+    /// bytes kept are dropped. The session stays until the peer knows, for `linger` at most. Does nothing
+    /// while this end is away.
     pub fn reset(&mut self, now: Instant, code: Code) {
         self.tick(now);
         match self.phase {
@@ -83,8 +84,9 @@ impl Session {
                 self.greet_current(Greeting::Refused(code));
                 self.leave(End::Reset(code), Tell::Nothing);
             }
-            Phase::Open => self.leave(End::Reset(code), Tell::Reset(code)),
-            Phase::Leaving(_) | Phase::Ended(_) => {}
+            Phase::Open | Phase::Taking => self.leave(End::Reset(code), Tell::Reset(code)),
+            // It is not ours to end: see `take_back`.
+            Phase::Away { .. } | Phase::Leaving(_) | Phase::Ended(_) => {}
         }
         self.settle();
     }
@@ -101,6 +103,16 @@ impl Session {
     /// The first contiguous bytes that wait for the application; empty when none do.
     pub fn held(&self) -> &[u8] {
         self.receive.held()
+    }
+
+    /// Whether the application has finished.
+    pub fn has_finished(&self) -> bool {
+        self.send.is_finished()
+    }
+
+    /// Whether the application was told that the peer's has finished.
+    pub fn peer_has_finished(&self) -> bool {
+        self.receive.is_complete()
     }
 
     /// Keeps bytes from [`handle_data`](Self::handle_data) that the application did not take.

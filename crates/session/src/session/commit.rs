@@ -52,6 +52,7 @@ impl Session {
             self.resumes += 1;
         }
         self.current = Some(lane);
+        self.repeat_hand_over();
         self.spill.withdraw();
         let late = u64::from(self.config.has(Planted::OffByOneReplay));
         self.send.acknowledge(peer.delivered, peer.credit)?;
@@ -83,7 +84,7 @@ impl Session {
                     _ => Greeting::Opened,
                 });
             }
-            Phase::Opening(_) | Phase::Ended(_) => {}
+            Phase::Opening(_) | Phase::Away { .. } | Phase::Taking | Phase::Ended(_) => {}
         }
     }
 

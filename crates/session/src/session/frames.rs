@@ -1,7 +1,7 @@
 //! What the peer sends. Checks come in this order: may the frame be here, proof, rank, offsets.
 
-use cloak_base::Instant;
-use cloak_wire::{Code, Open, Opened, Resume, Resumed, SessionFrame};
+use cloak_base::{DeviceId, Instant};
+use cloak_wire::{Code, Open, Opened, Resume, Resumed, Secret, SessionFrame};
 
 use super::commit::Standing;
 use super::{Leaving, Phase, Session, Tell};
@@ -38,6 +38,9 @@ impl Session {
             SessionFrame::Ack { .. }
             | SessionFrame::Fin
             | SessionFrame::Reset { .. }
+            | SessionFrame::Move { .. }
+            | SessionFrame::MayMove { .. }
+            | SessionFrame::Stay { .. }
             | SessionFrame::Idle => self.handle_on_current(lane, &frame),
         };
         self.conclude(lane, result)
@@ -72,7 +75,9 @@ impl Session {
             return Err(LaneError::Unexpected);
         }
         match self.phase {
-            Phase::Opening(_) => return Err(LaneError::Unexpected),
+            Phase::Opening(_) | Phase::Away { .. } | Phase::Taking => {
+                return Err(LaneError::Unexpected);
+            }
             Phase::Open => {}
             Phase::Leaving(_) | Phase::Ended(_) => return Ok(&[]),
         }
@@ -114,6 +119,9 @@ impl Session {
         }
         if open.session != self.id || !same_secret(&open.secret, &self.secret) {
             return Err(LaneError::BadProof);
+        }
+        if self.is_away() {
+            return Err(LaneError::Moving);
         }
         let rank = Rank { epoch: open.epoch, role: Role::Initiator };
         if self.current == Some(lane) && rank == self.committed && !self.confirmed {
@@ -172,7 +180,14 @@ impl Session {
         let role = self.role.other();
         let Resume { session, epoch, received, delivered, credit, proof } = resume;
         let claim = Claim { session, epoch, role, received, delivered, credit };
-        if !verify_resume(&self.secret, &self.ends(lane)?, &claim, &proof) {
+        if self.is_away() {
+            return Err(LaneError::Moving);
+        }
+        let ends = self.ends(lane)?;
+        let proves = |secret: &Secret| verify_resume(secret, &ends, &claim, &proof);
+        let is_owner = self.owner == Some(ends.dialler) && proves(&self.secret);
+        let next = if is_owner { None } else { self.next_secret(ends.dialler) };
+        if !is_owner && !next.as_ref().is_some_and(proves) {
             return Err(LaneError::BadProof);
         }
         if self.role == Role::Responder && matches!(self.phase, Phase::Opening(_)) {
@@ -192,6 +207,9 @@ impl Session {
             self.spill.park(lane, resume);
             self.want_buffers();
             return Ok(());
+        }
+        if let Some(secret) = next {
+            self.peer_taken(ends.dialler, secret);
         }
         self.open_here();
         self.confirmed = true;
@@ -225,6 +243,7 @@ impl Session {
             self.rtt.sample(self.now.since(since));
         }
         self.confirmed = true;
+        self.taken();
         let standing = Standing { received, delivered, credit };
         self.commit(lane, rank, standing, Hearing::Assumed)?;
         // Our `Resume` is a round trip old: what was acknowledged since went to a lane that is
@@ -245,8 +264,13 @@ impl Session {
         if !asked || !is_ours {
             return Err(LaneError::Unexpected);
         }
+        if code == Code::Moved && self.phase == Phase::Open {
+            // From an owner of the past, who was asked before we knew.
+            return Err(LaneError::StaleRank);
+        }
         let end = match (self.phase, code) {
             (Phase::Leaving(leaving), _) => leaving.end,
+            (Phase::Taking, Code::Moved) => End::Moved,
             (Phase::Opening(_), Code::Closed) => End::Lost(Code::Gone),
             (Phase::Opening(_), code) => End::Lost(code),
             (_, Code::Closed) if self.is_covered_by(delivered) => End::Closed,
@@ -324,6 +348,17 @@ impl Session {
                 self.phase = Phase::Leaving(Leaving { tell: Tell::Nothing, ..leaving });
             }
             (Phase::Leaving(_), SessionFrame::Idle) => self.taken_idle(lane),
+            (Phase::Open, SessionFrame::Move { generation, to }) => {
+                let local = self.local(lane)?;
+                self.handle_move(*generation, *to, local)?;
+            }
+            (Phase::Open, SessionFrame::MayMove { generation }) => {
+                let local = self.local(lane)?;
+                self.handle_may_move(*generation, local)?;
+            }
+            (Phase::Open, SessionFrame::Stay { generation, code }) => {
+                self.handle_stay(*generation, *code);
+            }
             (Phase::Open | Phase::Opening(_), _) => return Err(Violation::IdleEarly.into()),
             _ => {}
         }
@@ -382,6 +417,11 @@ impl Session {
 
     fn dialled_by_us(&self, lane: LaneId) -> bool {
         self.lane(lane).is_some_and(|lane| lane.up.we_dialled)
+    }
+
+    /// Our device.
+    fn local(&self, lane: LaneId) -> Result<DeviceId, LaneError> {
+        self.lane(lane).map(|lane| lane.up.local).ok_or(LaneError::UnknownLane)
     }
 
     fn ends(&self, lane: LaneId) -> Result<LaneEnds, LaneError> {

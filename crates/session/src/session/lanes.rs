@@ -1,6 +1,6 @@
 //! Lanes come and go: which one is tried next, which ones are closed.
 
-use cloak_base::{Incarnation, Instant};
+use cloak_base::{DeviceId, Incarnation, Instant};
 use cloak_wire::{Code, Nonce};
 
 use super::{Attempt, Phase, Session};
@@ -18,6 +18,7 @@ impl Session {
         }
         self.make_room(&up);
         self.give_up_silent_attempt(&up);
+        self.owner.get_or_insert(up.peer);
         self.lanes.push(Lane::new(up, now));
         let is_first = self.role == Role::Responder && self.committed == Rank::NONE;
         if is_first && !up.we_dialled {
@@ -45,6 +46,9 @@ impl Session {
     /// The lane's transport broke, or the peer closed it.
     pub fn lane_down(&mut self, now: Instant, lane: LaneId) {
         self.tick(now);
+        if self.attempt.is_some_and(|attempt| attempt.lane == lane) {
+            self.pause_for_move();
+        }
         self.forget(lane);
         self.settle();
     }
@@ -65,10 +69,14 @@ impl Session {
         self.settle();
     }
 
-    /// The peer's present run, from each `Hello`. A newer one than before means that the peer
-    /// restarted and no longer has the session: it ends, unless none of our bytes was sent on it yet.
-    pub fn peer_incarnation(&mut self, now: Instant, incarnation: Incarnation) {
+    /// The present run of the peer's `device`, from each `Hello`. A newer one than before means that the
+    /// peer restarted and no longer has the session: it ends, unless none of our bytes was sent on it
+    /// yet. Devices that had the other end before do not count.
+    pub fn peer_incarnation(&mut self, now: Instant, device: DeviceId, incarnation: Incarnation) {
         self.tick(now);
+        if self.owner.is_some_and(|owner| owner != device) {
+            return;
+        }
         let known = *self.incarnation.get_or_insert(incarnation);
         let is_newer = incarnation.counter >= known.counter && incarnation != known;
         if is_newer {
@@ -89,7 +97,8 @@ impl Session {
             Phase::Opening(_) => self.role == Role::Initiator,
             Phase::Open => !self.is_riding() || self.improving,
             Phase::Leaving(_) => !self.is_riding(),
-            Phase::Ended(_) => false,
+            Phase::Taking => true,
+            Phase::Away { .. } | Phase::Ended(_) => false,
         };
         if !is_needed || self.attempt.is_some() || self.paused_until.is_some() {
             return;

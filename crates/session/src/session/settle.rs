@@ -45,7 +45,7 @@ impl Session {
     }
 
     fn settle_suspension(&mut self) {
-        if matches!(self.phase, Phase::Opening(_)) {
+        if matches!(self.phase, Phase::Opening(_)) || self.is_away() {
             return;
         }
         match (self.is_riding(), self.suspended) {
@@ -54,12 +54,20 @@ impl Session {
                 self.tell_state(Event::Resumed);
             }
             (false, None) => {
-                let code = self.current.map_or(Code::PeerUnreachable, |_| Code::Timeout);
+                let code = self.why_suspended();
                 self.suspended = Some((self.now, code));
                 self.busy_at = self.now;
                 self.tell_state(Event::Suspended);
             }
             _ => {}
+        }
+    }
+
+    fn why_suspended(&self) -> Code {
+        match self.current {
+            _ if self.may_peer_move() => Code::Moving,
+            None => Code::PeerUnreachable,
+            Some(_) => Code::Timeout,
         }
     }
 
@@ -102,7 +110,8 @@ impl Session {
             Phase::Opening(_) => self.role == Role::Initiator,
             Phase::Open => !self.is_riding(),
             Phase::Leaving(leaving) => leaving.tell != Tell::Nothing && !self.is_riding(),
-            Phase::Ended(_) => false,
+            Phase::Taking => true,
+            Phase::Away { .. } | Phase::Ended(_) => false,
         }
     }
 
@@ -111,8 +120,9 @@ impl Session {
             Phase::Opening(_) => State::Opening,
             Phase::Open if self.suspended.is_some() => State::Suspended,
             Phase::Open => State::Live,
+            Phase::Away { .. } | Phase::Taking => State::Held,
             Phase::Leaving(_) => State::Closing,
-            Phase::Ended(End::Closed) => State::Closed,
+            Phase::Ended(End::Closed | End::Moved) => State::Closed,
             Phase::Ended(_) => State::Lost,
         };
         if shown != self.shown {

@@ -74,7 +74,8 @@ impl Session {
             Phase::Opening(_) | Phase::Leaving(_) => always,
             Phase::Open if self.send.is_outstanding() || self.is_unanswered() => always,
             Phase::Open => self.moved_at + WATCH,
-            Phase::Ended(_) => return None,
+            Phase::Taking => always,
+            Phase::Away { .. } | Phase::Ended(_) => return None,
         })
     }
 
@@ -116,7 +117,7 @@ impl Session {
             // The responder's backend connection has a deadline of its own.
             Phase::Opening(until) => Some(until).filter(|_| self.role == Role::Initiator),
             Phase::Leaving(leaving) => Some(leaving.until),
-            Phase::Open | Phase::Ended(_) => None,
+            Phase::Open | Phase::Away { .. } | Phase::Taking | Phase::Ended(_) => None,
         }
     }
 
@@ -124,7 +125,7 @@ impl Session {
         match self.phase {
             Phase::Opening(_) => self.end(End::Lost(Code::Timeout)),
             Phase::Leaving(Leaving { end, .. }) => self.end(end),
-            Phase::Open | Phase::Ended(_) => {}
+            Phase::Open | Phase::Away { .. } | Phase::Taking | Phase::Ended(_) => {}
         }
     }
 

@@ -85,6 +85,11 @@ impl Session {
 
     fn poll_current(&mut self, now: Instant, id: LaneId) -> Option<SessionFrame> {
         let in_company = self.send.has_more();
+        if self.phase == Phase::Open
+            && let Some(frame) = self.poll_hand_over()
+        {
+            return Some(frame);
+        }
         match self.phase {
             Phase::Open if self.receive.is_ack_due(in_company) => Some(self.ack_frame()),
             // `Idle` follows.
@@ -95,7 +100,11 @@ impl Session {
                 self.lane_mut(id)?.idle_sent = Some(now);
                 Some(SessionFrame::Idle)
             }
-            Phase::Open | Phase::Opening(_) | Phase::Ended(_) => None,
+            Phase::Open
+            | Phase::Opening(_)
+            | Phase::Away { .. }
+            | Phase::Taking
+            | Phase::Ended(_) => None,
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use cloak_base::{DeviceId, Epoch, Incarnation, Instant, Rng, SessionId};
+use cloak_base::{DeviceId, Epoch, Generation, Incarnation, Instant, Rng, SessionId};
 use cloak_session::{
-    Claim, Config, End, Event, FirstBytes, LaneEnds, LaneError, LaneId, LaneUp, Ledger, Role,
-    Session, State, Transmit, Violation, resume_proof, resumed_proof,
+    CapsuleError, Claim, Config, End, Event, FirstBytes, LaneEnds, LaneError, LaneId, LaneUp,
+    Ledger, Role, Session, State, Transmit, Violation, resume_proof, resumed_proof,
 };
 use cloak_wire::{
-    Code, Early, Nonce, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target,
+    Capsule, Code, Early, Nonce, Open, Opened, Proof, Received, Resume, Resumed, Secret, Sent,
+    SessionFrame, Target,
 };
 
 const NOW: Instant = Instant::from_micros(1_000_000);
@@ -222,7 +223,7 @@ fn first_bytes_go_with_open_to_a_peer_whose_run_is_known() {
         let rng = Rng::from_u64(1);
         let mut here = Session::initiate(NOW, config, ID, secret(), target, memory(), rng)
             .saying(&Early::of(b"hello"), FirstBytes::WithOpen);
-        run.into_iter().for_each(|run| here.peer_incarnation(NOW, run));
+        run.into_iter().for_each(|run| here.peer_incarnation(NOW, PEER, run));
         here.lane_up(NOW, up(1, true));
         let sent = frames(&mut here, 1);
         let [SessionFrame::Open(open)] = &sent[..] else { panic!("{sent:?}") };
@@ -446,4 +447,203 @@ fn an_idle_session_is_small() {
     session.space();
     session.wrote(NOW, 0);
     assert_eq!(ledger.held(), 0, "room that is given back costs nothing");
+}
+
+const NEXT: DeviceId = DeviceId::from_bytes([3; 32]);
+
+fn move_to(session: &mut Session, generation: u64, to: DeviceId) -> Result<(), LaneError> {
+    let generation = Generation(generation);
+    session.handle_frame(NOW, LaneId(1), SessionFrame::Move { generation, to })
+}
+
+/// Whoever asks for the same again may not have heard the answer; whoever asks for something else breaks
+/// the protocol, and would have a place kept for each.
+#[test]
+fn a_generation_goes_to_one_device() {
+    let mut session = responder();
+    assert_eq!(move_to(&mut session, 1, NEXT), Ok(()));
+    assert_eq!(move_to(&mut session, 1, NEXT), Ok(()));
+    assert_eq!(events(&mut session), [Event::PeerMoving(NEXT)], "told once");
+    let generation = Generation(1);
+    assert_eq!(frames(&mut session, 1), [SessionFrame::MayMove { generation }]);
+    let another = DeviceId::from_bytes([4; 32]);
+    let wrong = LaneError::from(Violation::Generation);
+    assert_eq!(move_to(&mut session, 1, another), Err(wrong));
+    assert_eq!(move_to(&mut responder(), 2, NEXT), Err(wrong), "not the next one");
+    assert_eq!(move_to(&mut responder(), 0, NEXT), Err(wrong));
+}
+
+/// While the other end may go, ours stays; and it does not go where it was not asked to.
+#[test]
+fn only_one_end_goes_at_a_time() {
+    let mut session = initiator();
+    assert_eq!(move_to(&mut session, 1, NEXT), Ok(()));
+    assert_eq!(session.hand_over(NOW, NEXT), Err(Code::Moving));
+    let mut session = initiator();
+    session.hand_over(NOW, NEXT).unwrap();
+    assert_eq!(session.hand_over(NOW, NEXT), Err(Code::Moving));
+    assert_eq!(move_to(&mut session, 1, NEXT), Ok(()));
+    let generation = Generation(1);
+    let asked = [
+        SessionFrame::Stay { generation, code: Code::Moving },
+        SessionFrame::Move { generation, to: NEXT },
+    ];
+    assert_eq!(frames(&mut session, 1), asked, "the initiator goes first");
+    let mut session = responder();
+    let unasked = SessionFrame::MayMove { generation };
+    let result = session.handle_frame(NOW, LaneId(1), unasked);
+    assert_eq!(result, Err(LaneError::Unexpected));
+    assert!(session.capsule().is_none());
+}
+
+/// Whoever asks for the session with the old secret, or as the next owner before anybody may go, gets
+/// nothing; whoever has it away touches nothing.
+#[test]
+fn an_end_that_is_away_has_neither_lane_nor_room() {
+    let mut session = responder();
+    session
+        .handle_frame(NOW, LaneId(1), SessionFrame::Ack { delivered: 40, credit: 1000 })
+        .unwrap();
+    session.hand_over(NOW, NEXT).unwrap();
+    frames(&mut session, 1);
+    let generation = Generation(1);
+    let may = SessionFrame::MayMove { generation };
+    session.handle_frame(NOW, LaneId(1), may).unwrap();
+    let moving = Event::Evict { lane: LaneId(1), code: Code::Moving };
+    assert_eq!(events(&mut session), [moving, Event::MayMove]);
+    assert!(session.is_away() && session.space().is_empty());
+    assert_eq!(session.snapshot().state, State::Held);
+    assert_eq!(try_resume(&mut session, 2, resume(2, 40, 40, 1000)), Err(LaneError::Moving));
+    session.let_go(NOW, Generation(2));
+    assert!(session.is_away(), "another generation's word does not count");
+    session.let_go(NOW, generation);
+    assert_eq!(events(&mut session).last(), Some(&Event::Ended(End::Moved)));
+}
+
+fn away(to: DeviceId) -> (Capsule, Vec<u8>) {
+    let mut session = responder();
+    session.hand_over(NOW, to).unwrap();
+    frames(&mut session, 1);
+    let may = SessionFrame::MayMove { generation: Generation(1) };
+    session.handle_frame(NOW, LaneId(1), may).unwrap();
+    session.capsule().unwrap()
+}
+
+/// A device resumes as the responder's next owner.
+fn take(
+    session: &mut Session,
+    lane: u64,
+    device: DeviceId,
+    secret: &Secret,
+) -> Result<(), LaneError> {
+    let ends = LaneEnds {
+        dialler: device,
+        acceptor: LOCAL,
+        dialler_nonce: nonce(2),
+        acceptor_nonce: None,
+    };
+    let (epoch, role) = (Epoch(2), Role::Responder);
+    let claim = Claim { session: ID, epoch, role, received: 0, delivered: 0, credit: 1000 };
+    let proof = resume_proof(secret, &ends, &claim);
+    let resume = Resume { session: ID, epoch, received: 0, delivered: 0, credit: 1000, proof };
+    session.lane_up(NOW, LaneUp { peer: device, ..up(lane, false) });
+    session.handle_frame(NOW, LaneId(lane), SessionFrame::Resume(resume))
+}
+
+#[test]
+fn only_the_device_that_was_named_takes_an_end() {
+    let third = DeviceId::from_bytes([4; 32]);
+    let [named, unnamed] = [NEXT, third].map(|to| away(to).0.secret);
+    let mut session = initiator();
+    assert_eq!(take(&mut session, 2, NEXT, &named), Err(LaneError::BadProof), "not yet");
+    move_to(&mut session, 1, NEXT).unwrap();
+    for (device, secret) in [(third, unnamed), (third, named), (NEXT, unnamed), (NEXT, secret())] {
+        assert_eq!(take(&mut session, 3, device, &secret), Err(LaneError::BadProof));
+    }
+    assert_eq!(take(&mut session, 4, NEXT, &named), Ok(()));
+    let moved = events(&mut session);
+    assert!(moved.contains(&Event::PeerMoved(NEXT)), "{moved:?}");
+    // Of the one before neither the lane nor the secret is worth anything, nor is its run.
+    assert_eq!(session.lanes().collect::<Vec<_>>(), [LaneId(4)]);
+    assert_eq!(take(&mut session, 5, PEER, &secret()), Err(LaneError::BadProof));
+    let run = |counter| Incarnation { counter, random: counter };
+    session.peer_incarnation(NOW, NEXT, run(1));
+    session.peer_incarnation(NOW, PEER, run(9));
+    assert!(!session.is_ended());
+    session.peer_incarnation(NOW, NEXT, run(2));
+    assert!(session.is_ended(), "this one counts");
+}
+
+#[test]
+fn a_question_that_was_lost_is_asked_again() {
+    let mut session = responder();
+    session.hand_over(NOW, NEXT).unwrap();
+    let generation = Generation(1);
+    let question = SessionFrame::Move { generation, to: NEXT };
+    assert_eq!(frames(&mut session, 1), std::slice::from_ref(&question));
+    session.lane_down(NOW, LaneId(1));
+    try_resume(&mut session, 2, resume(2, 40, 40, 1000)).unwrap();
+    assert!(frames(&mut session, 2).contains(&question));
+    // Nobody wants it any more: it is answered, and then taken back.
+    session.withdraw(NOW);
+    let may = SessionFrame::MayMove { generation };
+    session.handle_frame(NOW, LaneId(2), may).unwrap();
+    assert!(!events(&mut session).contains(&Event::MayMove));
+    assert!(session.is_away() && session.capsule().is_none(), "it asks for itself");
+}
+
+/// An owner of the past says so; the session has another one.
+#[test]
+fn that_a_session_moved_does_not_end_it() {
+    let mut session = initiator();
+    session.lane_down(NOW, LaneId(1));
+    session.lane_up(NOW, up(2, true));
+    assert!(matches!(frames(&mut session, 2)[..], [SessionFrame::Resume(_)]));
+    let gone = |code| SessionFrame::Gone { session: ID, code, delivered: 0 };
+    let result = session.handle_frame(NOW, LaneId(2), gone(Code::Moved));
+    assert_eq!((result, session.is_ended()), (Err(LaneError::StaleRank), false));
+}
+
+#[test]
+fn hostile_capsules_are_refused() {
+    let (capsule, bytes) = away(NEXT);
+    assert_eq!(bytes.len(), 60, "what is not acknowledged");
+    let adopt = |capsule: &Capsule, bytes: &[u8]| {
+        let memory = Ledger::new(1 << 20).account(PEER);
+        let rng = Rng::from_u64(2);
+        Session::adopt(NOW, Config::default(), capsule, bytes, memory, rng).map(drop)
+    };
+    assert_eq!(adopt(&capsule, &bytes), Ok(()));
+    let offsets = Err(CapsuleError::Offsets);
+    assert_eq!(adopt(&capsule, &bytes[1..]), offsets, "a byte is missing");
+    let (sent, received) = (capsule.sent, capsule.received);
+    let end = u64::MAX - 60;
+    for wrong in [
+        Sent { acked: end, sent: end + 1, ..sent },
+        Sent { acked: u64::MAX, sent: u64::MAX, ..sent },
+        Sent { credit: u64::MAX, ..sent },
+        Sent { sent: sent.acked - 1, ..sent },
+        Sent { sent: sent.acked + 61, ..sent },
+        Sent { fin: Some(7), ..sent },
+        Sent { fin: Some(u64::MAX), ..sent },
+    ] {
+        assert_eq!(
+            adopt(&Capsule { sent: wrong, ..capsule.clone() }, &bytes),
+            offsets,
+            "{wrong:?}"
+        );
+    }
+    let large = Err(CapsuleError::TooLarge);
+    let most = Config::default().buffer_max;
+    for (wrong, refused) in [
+        (Received { credit: received.delivered + most + 1, ..received }, large),
+        (Received { credit: u64::MAX, ..received }, large),
+        (Received { delivered: u64::MAX, credit: u64::MAX, ..received }, offsets),
+        (Received { fin: Some(received.delivered + 1), ..received }, offsets),
+    ] {
+        let capsule = Capsule { received: wrong, ..capsule.clone() };
+        assert_eq!(adopt(&capsule, &bytes), refused, "{wrong:?}");
+    }
+    let more = vec![0; usize::try_from(most).unwrap() + 1];
+    assert_eq!(adopt(&capsule, &more), large);
 }

@@ -8,6 +8,7 @@
 
 mod app;
 mod checks;
+mod moves;
 mod named;
 mod plan;
 mod schedules;

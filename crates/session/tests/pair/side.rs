@@ -218,6 +218,11 @@ impl World {
                 let delay = Duration::from_millis(30);
                 self.schedule(self.now + delay, Happening::Unspill(side));
             }
+            Event::MayMove
+            | Event::Stay(_)
+            | Event::Taken
+            | Event::PeerMoving(_)
+            | Event::PeerMoved(_) => unreachable!("nobody moves here"),
             Event::Ended(_) => {
                 let (id, tombstone) = (self.id, self.session(side).tombstone());
                 let side = &mut self.sides[side];
@@ -275,7 +280,7 @@ impl World {
             }
             (_, Item::Hello(nonce, incarnation)) => {
                 if let Some(session) = &mut self.sides[side].session {
-                    session.peer_incarnation(now, incarnation);
+                    session.peer_incarnation(now, device(1 - side), incarnation);
                     if bound == Bound::Session {
                         session.lane_nonce(lane, nonce);
                     }

@@ -105,7 +105,7 @@ impl World {
         self.sides[0].session = Some(session);
         if plan.acquainted {
             let (run, lane) = (self.sides[1].incarnation, self.wire(0));
-            self.session(0).peer_incarnation(now, run);
+            self.session(0).peer_incarnation(now, device(1), run);
             self.give_lane(lane, 0, true);
         }
         for (at, fault) in plan.faults {

@@ -1,6 +1,6 @@
 //! Every frame survives any fragmentation; no bytes make the decoder panic or allocate much.
 
-use cloak_base::{DeviceId, Epoch, Incarnation, RealmId, SessionId};
+use cloak_base::{DeviceId, Epoch, Generation, Incarnation, RealmId, SessionId, UnixTime};
 use proptest::prelude::*;
 
 use super::*;
@@ -27,7 +27,34 @@ fn samples() -> Vec<Frame> {
         })),
         Frame::Close { code: Code::Busy },
     ];
+    let generation = Generation(u64::MAX);
     let (epoch, target) = (Epoch(6), Target::Service(80));
+    frames.push(Frame::HandedOver { generation });
+    frames.extend([Frame::AskSessions, Frame::Sessions { rows: vec![bytes(), bytes()] }]);
+    frames.extend([Frame::Fetch { session }, Frame::Answer { code: None }]);
+    frames.push(Frame::Answer { code: Some(Code::NotMovable) });
+    let peer = "bob.cloak".to_owned();
+    let offer = Offer { session, initiator: true, target: target.clone(), peer };
+    frames.push(Frame::Offer(Box::new(offer)));
+    frames.push(Frame::HandOver(Box::new(HandOver {
+        capsule: Capsule {
+            session,
+            initiator: true,
+            secret,
+            generation,
+            peer_generation: Generation(0),
+            peer_run: Some(Incarnation { counter: 1, random: 2 }),
+            target: target.clone(),
+            epoch,
+            sent: Sent { acked: 1, sent: 2, credit, fin: Some(u64::MAX) },
+            received: Received { delivered, credit, fin: None },
+            resumes: 3,
+        },
+        bytes: [4, 5, u64::MAX],
+        peer: device,
+        record: Some(bytes()),
+        opened_at: UnixTime(5),
+    })));
     let early = Early::of(&[8; EARLY_MAX + 1]);
     frames.extend(
         [
@@ -43,6 +70,9 @@ fn samples() -> Vec<Frame> {
             SessionFrame::Probe { number: 1, unheard: true },
             SessionFrame::Alive { number: 1 },
             SessionFrame::Idle,
+            SessionFrame::Move { generation, to: device },
+            SessionFrame::MayMove { generation },
+            SessionFrame::Stay { generation, code: Code::Busy },
         ]
         .map(Frame::Session),
     );

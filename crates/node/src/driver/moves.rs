@@ -1,0 +1,292 @@
+//! The session and its application part, or the session goes to another device.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cloak_base::{DeviceId, Instant};
+use cloak_session::{End, Role};
+use cloak_wire::Code;
+use tokio::sync::oneshot;
+
+use super::{Driver, Moves, Side, Source, Spoke};
+use crate::api::{Application, Movable};
+use crate::handover::part_with;
+use crate::registry::Packed;
+
+/// A backend that spoke last and is quiet for so long has said what it had to say.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long who moves a session has to say what became of it; longer than all that it waits for.
+const SETTLED_AFTER: Duration = Duration::from_secs(75);
+/// How long an end that was handed over to us asks the other end for it.
+pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(600);
+/// How long an application may take to leave its stream.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// Has the session leave for another device: its application first, if it can tell the next one where
+    /// it was.
+    pub(super) fn hand_over(
+        &mut self,
+        now: Instant,
+        to: DeviceId,
+        packing: oneshot::Sender<Result<Packed, Code>>,
+    ) {
+        if let Err(code) = self.may_hand_over(now) {
+            let _ = packing.send(Err(code));
+            return;
+        }
+        self.moves.packing = Some(packing);
+        let leaves =
+            self.application.as_mut().is_some_and(|application| application.ask_to_leave());
+        if leaves {
+            self.moves.leaving = Some((to, Some(now + LEAVE_TIMEOUT)));
+        } else {
+            self.ask(now, to);
+        }
+    }
+
+    fn may_hand_over(&self, now: Instant) -> Result<(), Code> {
+        self.session.may_hand_over()?;
+        if self.moves.is_under_way() || !self.has_source() {
+            return Err(Code::Moving);
+        }
+        if self.may_leave(now) { Ok(()) } else { Err(Code::NotMovable) }
+    }
+
+    /// Whether no application is on its way.
+    fn has_source(&self) -> bool {
+        matches!(self.source, Source::Attached | Source::Adopted)
+    }
+
+    /// Asks the other end.
+    fn ask(&mut self, now: Instant, to: DeviceId) {
+        if let Err(code) = self.session.hand_over(now, to) {
+            self.stay(now, code);
+        }
+    }
+
+    /// Nobody waits for the move any more.
+    pub(super) fn withdraw(&mut self, now: Instant) {
+        self.session.withdraw(now);
+        self.stay(now, Code::Cancelled);
+    }
+
+    /// Whether the application has left because it was asked to. All that it wrote was read.
+    pub(super) fn has_left(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let (Some((to, _)), Some(application)) = (self.moves.leaving, &mut self.application) else {
+            return false;
+        };
+        // One that ended for good in this very moment may still leave, as far as it reads.
+        let Poll::Ready(mut left) = application.poll_departure(cx) else { return false };
+        self.moves.leaving = None;
+        // What it was to get itself before it had read anything.
+        left.unread.append(&mut self.left.unread);
+        self.left = left;
+        self.application = None;
+        if self.moves.packing.is_some() {
+            self.ask(now, to);
+        } else {
+            self.go_on(now);
+        }
+        true
+    }
+
+    /// The session does not go.
+    pub(super) fn stay(&mut self, now: Instant, code: Code) {
+        if let Some(packing) = self.moves.packing.take() {
+            let _ = packing.send(Err(code));
+        }
+        if self.moves.leaving.is_some() {
+            let stays = self.application.as_mut().is_none_or(|application| application.stay());
+            // One that has left already is followed by another once its last bytes are read.
+            self.moves.leaving = self.moves.leaving.filter(|_| !stays).map(|(to, _)| (to, None));
+        }
+        self.go_on(now);
+    }
+
+    /// Where the application has left, another one is to come.
+    fn go_on(&mut self, now: Instant) {
+        self.replace_application();
+        self.wait_for_application(now);
+    }
+
+    /// Whatever has waited for long enough.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.held_until) {
+            // Nobody came for it.
+            self.held_until = None;
+            self.session.reset(now, Code::LingerExceeded);
+        }
+        if is_due(self.moves.leaving.and_then(|(_, until)| until)) {
+            self.stay(now, Code::NotMovable);
+        }
+        if is_due(self.moves.settled_by) {
+            self.moves.settled_by = None;
+            self.settle(now);
+        }
+    }
+
+    /// Whoever was to tell what became of a hand-over has not: the other end is asked. An end that was
+    /// handed over to us, and that the other end does not give us, is given up.
+    fn settle(&mut self, now: Instant) {
+        if !self.session.is_away() {
+            return;
+        }
+        if matches!(self.source, Source::Adopted) && !self.was_open {
+            self.session.lose(now, Code::Timeout);
+        } else {
+            self.session.take_back(now, self.shared.tls.device());
+        }
+    }
+
+    /// Whether the application can do without what follows: a service's backend only as its owner says.
+    fn may_leave(&self, now: Instant) -> bool {
+        if self.handle.role == Role::Initiator {
+            return true;
+        }
+        match self.shared.services.movable(&self.handle.target) {
+            Movable::No => false,
+            Movable::Always => true,
+            Movable::Idle => {
+                let has_answered =
+                    |(who, at): (Spoke, Instant)| who == Spoke::Ours && now.since(at) >= QUIET;
+                let snapshot = self.session.snapshot();
+                snapshot.held == 0 && self.spoke.is_none_or(has_answered)
+            }
+        }
+    }
+
+    /// The other end has agreed: gives the session to whoever is to send it. Takes it back where
+    /// nobody waits for it any more.
+    pub(super) fn pack(&mut self, now: Instant) {
+        let packing = self.moves.packing.take();
+        // While the other end was asked, its application may have said something.
+        let packed = if self.may_leave(now) {
+            let packed = self.session.capsule().ok_or(Code::Gone);
+            let departure = self.left.clone();
+            packed.map(|(capsule, bytes)| Packed { capsule, bytes, departure })
+        } else {
+            Err(Code::NotMovable)
+        };
+        let may_go = packed.is_ok();
+        let is_told = packing.is_some_and(|packing| packing.send(packed).is_ok());
+        self.moves.settled_by = Some(now + SETTLED_AFTER);
+        if !(may_go && is_told) {
+            self.session.take_back(now, self.shared.tls.device());
+        }
+    }
+
+    /// The other end has agreed that this end is ours, or ours again.
+    pub(super) fn taken(&mut self, now: Instant) {
+        self.was_open = true;
+        if let Some(taking) = self.moves.taking.take() {
+            let _ = taking.send(Ok(()));
+        }
+        if let Some(returning) = self.moves.returning.take() {
+            let _ = returning.send(true);
+        }
+        self.moves.settled_by = None;
+        self.go_on(now);
+        self.show();
+        // Only now the other end has shown who it is.
+        if let Err(code) = self.shared.reauthorise(&self.handle) {
+            self.handle.close(code);
+        }
+        self.close_if_told(now);
+    }
+
+    /// A service's backend that has left in vain is followed by another one here.
+    fn replace_application(&mut self) {
+        if self.handle.role == Role::Responder && self.application.is_none() && self.has_source() {
+            let state = std::mem::take(&mut self.left.state);
+            self.source = Source::Service(self.shared.backend_after(&self.handle, state));
+        }
+    }
+
+    /// Ends the application's stream in order, and keeps the session for another application.
+    pub(super) fn hold(&mut self, now: Instant) -> Result<(), Code> {
+        if self.session.is_away() || self.moves.is_under_way() {
+            return Err(Code::Moving);
+        }
+        if self.application.is_none() || !self.has_source() {
+            return Err(Code::NotMovable);
+        }
+        self.part_with_application();
+        self.wait_for_application(now);
+        Ok(())
+    }
+
+    /// Brings in an application where there is none; gives what the one before left for it.
+    pub(super) fn attach(
+        &mut self,
+        application: Box<dyn Application>,
+        name: String,
+    ) -> Result<Vec<u8>, Code> {
+        if !self.is_held() || self.session.is_away() {
+            application.reset();
+            return Err(Code::NotMovable);
+        }
+        self.bring_in(application, name);
+        Ok(std::mem::take(&mut self.left.state))
+    }
+
+    /// The application goes on where the session stands, which may be behind one or both ends of the stream.
+    pub(super) fn bring_in(&mut self, application: Box<dyn Application>, name: String) {
+        self.application = Some(application);
+        (self.held_until, self.told) = (None, None);
+        self.handle.set_application(name);
+        self.reading = if self.session.has_finished() { Side::Done } else { Side::Open };
+        if self.session.peer_has_finished() || self.writing == Side::Done {
+            self.writing = Side::Ending;
+        }
+    }
+
+    /// Whether the session goes on without an application.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_until.is_some()
+    }
+
+    /// Gives an application time to come, where there is none and none is on its way.
+    fn wait_for_application(&mut self, now: Instant) {
+        if self.application.is_none() && self.has_source() {
+            self.held_until = Some(now + self.shared.session_config().linger);
+            self.handle.set_application(String::new());
+        }
+    }
+
+    /// The application gets an end of file, not a reset: for it the stream ends here.
+    pub(super) fn part_with_application(&mut self) {
+        if let Some(application) = self.application.take() {
+            self.shared.tasks.spawn(part_with(application));
+        }
+    }
+}
+
+impl Moves {
+    /// Whether somebody waits for the session to go, or its application is about to.
+    fn is_under_way(&self) -> bool {
+        self.packing.is_some() || self.leaving.is_some()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let leaving = self.leaving.and_then(|(_, until)| until);
+        leaving.into_iter().chain(self.settled_by).min()
+    }
+
+    /// The session is over, and everybody who waits is told.
+    pub(super) fn end(&mut self, end: End) {
+        (self.leaving, self.settled_by) = (None, None);
+        if let Some(packing) = self.packing.take() {
+            let _ = packing.send(Err(Code::Gone));
+        }
+        if let Some(taking) = self.taking.take() {
+            let _ = taking.send(Err(end.code()));
+        }
+        if end == End::Moved
+            && let Some(returning) = self.returning.take()
+        {
+            let _ = returning.send(false);
+        }
+    }
+}

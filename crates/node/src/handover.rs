@@ -1,0 +1,374 @@
+//! Hands our end of a session over to another device, and takes ends that others hand over.
+//!
+//! The session's own state machine agrees with the other end on who may own this one (docs/PROTOCOL.md,
+//! "Hand-over"). Here is what is between the two devices: a lane on which the capsule goes, its bytes
+//! after it, and the answer that the new owner has been accepted. Whatever fails on the way, the other
+//! end decides whose the session is, so nothing has to be undone.
+
+mod adopted;
+mod api;
+mod couriers;
+mod drain;
+mod fetch;
+mod offers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloak_base::{DeviceId, Instant, SessionId};
+use cloak_session::{Role, Session};
+use cloak_wire::{Code, Frame, HandOver, Item, SessionFrame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::api::{Application, Backend, BoxFuture, Departure, Incoming, Movable, STATE_MAX};
+use crate::driver::{Driver, Source};
+use crate::hello::{flush, receive};
+use crate::lane::Lane;
+use crate::peer::{Greeting, Peer};
+use crate::registry::{Command, Packed, SessionHandle};
+use crate::shared::Shared;
+
+pub(crate) use adopted::Adopted;
+use adopted::Place;
+pub(crate) use couriers::Couriers;
+pub use drain::Drained;
+pub use offers::OfferView;
+pub(crate) use offers::Offers;
+
+/// Hears whether the other end has accepted the new owner.
+pub(crate) type Taken = oneshot::Sender<Result<(), Code>>;
+
+/// Time for the other end to agree.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a lane to the next owner.
+const LANE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time for that, the bytes, and its answer.
+const SEND_TIMEOUT: Duration = Duration::from_secs(50);
+/// Time for the bytes to arrive.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for the next owner to be accepted by the other end. Shorter than the above, so that the answer
+/// arrives.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for the other end to say whose the session is, after a hand-over that failed.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes that an application had and has not read.
+const UNREAD_MAX: u64 = 1 << 20;
+/// Bytes that an application which has to end its stream may still say, and how long it may take.
+const PART_BYTES_MAX: u64 = 16 << 20;
+const PART_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Shared {
+    /// Hands a session over to the device `to`.
+    ///
+    /// # Errors
+    /// Why it stays where it is; [`Code::Moving`] where the other end cannot be asked whose it is.
+    pub(crate) async fn hand_over(
+        self: &Arc<Self>,
+        handle: &Arc<SessionHandle>,
+        to: DeviceId,
+    ) -> Result<(), Code> {
+        if to == handle.peer().device() || to == self.tls.device() {
+            // Nobody would be left to agree with.
+            return Err(Code::NotMovable);
+        }
+        let (packing, mut packed) = oneshot::channel();
+        self.order(handle, Command::HandOver(to, packing)).await?;
+        let asked = timeout(ASK_TIMEOUT, &mut packed).await;
+        let packed = match asked {
+            Ok(packed) => packed.map_err(|_| Code::Gone)??,
+            Err(_) => {
+                // It may have come in this very moment; from here on the session's task finds nobody.
+                packed.close();
+                match packed.try_recv() {
+                    Ok(packed) => packed?,
+                    Err(_) => {
+                        self.order(handle, Command::Withdraw).await?;
+                        return Err(Code::PeerUnreachable);
+                    }
+                }
+            }
+        };
+        let generation = packed.capsule.generation;
+        let sent = timeout(SEND_TIMEOUT, self.send_end(handle, to, packed)).await;
+        match sent.unwrap_or(Err(Code::Timeout)) {
+            Ok(()) => self.order(handle, Command::LetGo(generation)).await,
+            Err(code) => self.take_back(handle, code).await,
+        }
+    }
+
+    /// The next owner has not said that it has the session: the other end decides.
+    async fn take_back(&self, handle: &Arc<SessionHandle>, why: Code) -> Result<(), Code> {
+        let (returning, returned) = oneshot::channel();
+        self.order(handle, Command::TakeBack(returning)).await?;
+        match timeout(RETURN_TIMEOUT, returned).await {
+            Ok(Ok(true)) => Err(why),
+            Ok(Ok(false)) => Ok(()),
+            Ok(Err(_)) => Err(Code::Gone),
+            Err(_) => Err(Code::Moving),
+        }
+    }
+
+    /// Gives a session's task an order.
+    pub(crate) async fn order(&self, handle: &SessionHandle, order: Command) -> Result<(), Code> {
+        handle.inbox.send(order).await.map_err(|_| Code::Gone)
+    }
+
+    /// Brings a capsule to the next owner, and waits until the other end has accepted it.
+    async fn send_end(
+        self: &Arc<Self>,
+        handle: &SessionHandle,
+        to: DeviceId,
+        packed: Packed,
+    ) -> Result<(), Code> {
+        let other = handle.peer().device();
+        let generation = packed.capsule.generation;
+        let hand_over = HandOver {
+            capsule: packed.capsule,
+            bytes: [&packed.bytes, &packed.departure.unread, &packed.departure.state]
+                .map(|part| part.len() as u64),
+            peer: other,
+            record: self.directory.record_of(other).map(Into::into),
+            opened_at: handle.opened_at,
+        };
+        let mut lane = self.courier(&self.peer(to)).await?;
+        lane.connection.queue(&Frame::HandOver(Box::new(hand_over)));
+        match receive(&mut lane.connection).await.map_err(|_| Code::PeerUnreachable)? {
+            Frame::Answer { code: None } => {}
+            Frame::Answer { code: Some(code) } => {
+                self.release(lane);
+                return Err(code);
+            }
+            Frame::Close { code } => return Err(code),
+            _ => return Err(Code::Violation),
+        }
+        for part in [&packed.bytes, &packed.departure.unread, &packed.departure.state] {
+            send_all(&mut lane, part).await.map_err(|_| Code::PeerUnreachable)?;
+        }
+        let answer = receive(&mut lane.connection).await.map_err(|_| Code::PeerUnreachable)?;
+        self.release(lane);
+        match answer {
+            Frame::HandedOver { generation: theirs } if theirs == generation => Ok(()),
+            Frame::Session(SessionFrame::Refused { code }) | Frame::Close { code } => Err(code),
+            _ => Err(Code::Violation),
+        }
+    }
+
+    /// A lane to a device, for something else than a session.
+    async fn courier(self: &Arc<Self>, peer: &Arc<Peer>) -> Result<Lane, Code> {
+        // Lanes are promised to sessions, by their ids; this one is nobody's.
+        let ticket = SessionId::from_bytes(self.random_bytes());
+        let waiting = self.couriers.wait(ticket, peer);
+        let lane = match peer.want(ticket, self.clock.now()) {
+            Some(lane) => Some(lane),
+            None => timeout(LANE_TIMEOUT, waiting.lane()).await.ok().flatten(),
+        };
+        let mut lane = lane.ok_or(Code::PeerUnreachable)?;
+        if lane.peer_nonce.is_none() {
+            let greeted = self.await_hello(&mut lane).await;
+            lane.greeted(greeted.map_or_else(Greeting::Failed, |()| Greeting::Verified));
+            greeted?;
+        }
+        Ok(lane)
+    }
+
+    async fn await_hello(self: &Arc<Self>, lane: &mut Lane) -> Result<(), Code> {
+        match receive(&mut lane.connection).await {
+            Ok(Frame::Hello(hello)) => {
+                self.check(lane.connection.peer(), &hello)?;
+                lane.peer_nonce = Some(hello.nonce);
+                Ok(())
+            }
+            Ok(Frame::Close { code }) => Err(code),
+            Ok(_) => Err(Code::Violation),
+            Err(_) => Err(Code::PeerUnreachable),
+        }
+    }
+
+    /// Takes an end that a peer hands over to us: says that it may come, receives it, and answers once the
+    /// other end has agreed. The lane is free again then. `None` where the lane is not of use any more.
+    pub(crate) async fn receive_end(
+        self: &Arc<Self>,
+        mut lane: Lane,
+        hand_over: HandOver,
+    ) -> Option<Lane> {
+        let (session, generation) = (hand_over.capsule.session, hand_over.capsule.generation);
+        let peer = Arc::clone(&lane.peer);
+        let admitted = self.admit_end(&peer, &hand_over);
+        lane.connection.queue(&Frame::Answer { code: admitted.as_ref().err().copied() });
+        flush(&mut lane.connection).await.ok()?;
+        let Ok(_place) = admitted else { return Some(lane) };
+        let receiving = timeout(RECEIVE_TIMEOUT, receive_bytes(&mut lane, hand_over.bytes));
+        let [bytes, unread, state] = receiving.await.ok()??;
+        let taking = self.take_end(&hand_over, &bytes, Departure { unread, state });
+        let taken = timeout(TAKE_TIMEOUT, taking).await.unwrap_or(Err(Code::Timeout));
+        self.offers.arrived(session, taken);
+        let answer = match taken {
+            Ok(()) => Frame::HandedOver { generation },
+            Err(code) => Frame::Session(SessionFrame::Refused { code }),
+        };
+        lane.connection.queue(&answer);
+        flush(&mut lane.connection).await.ok()?;
+        Some(lane)
+    }
+
+    /// Whether we take what this peer hands over: it is a device of our own entity, or we have accepted
+    /// its offer; and this is news.
+    fn admit_end(&self, peer: &Peer, hand_over: &HandOver) -> Result<Place<'_>, Code> {
+        self.standing(peer)?;
+        self.own_standing()?;
+        let is_ours = peer.entity() == Some(self.home.entity());
+        let session = hand_over.capsule.session;
+        if !is_ours && !self.offers.is_accepted(session, peer.device()) {
+            return Err(Code::NotAllowed);
+        }
+        if self.is_draining() {
+            return Err(Code::ShuttingDown);
+        }
+        if hand_over.peer == self.tls.device() {
+            return Err(Code::NotMovable);
+        }
+        let limits = [self.session_config().buffer_max, UNREAD_MAX, STATE_MAX as u64];
+        let is_too_large = hand_over.bytes.iter().zip(limits).any(|(len, most)| *len > most);
+        if is_too_large || !self.ledger.admits_new_session() {
+            return Err(Code::Busy);
+        }
+        let HandOver { capsule, peer: other, .. } = hand_over;
+        if self.sessions.get(*other, capsule.session).is_some() {
+            return Err(Code::NotMovable);
+        }
+        self.adopted.admit(capsule.session, capsule.generation)
+    }
+
+    /// Continues the end here, once the other end has agreed.
+    async fn take_end(
+        self: &Arc<Self>,
+        hand_over: &HandOver,
+        bytes: &[u8],
+        mut left: Departure,
+    ) -> Result<(), Code> {
+        let HandOver { capsule, peer: other, record, opened_at, .. } = hand_over;
+        if let Some(record) = record {
+            self.learn(record);
+        }
+        let peer = self.admit_peer(*other)?;
+        let role = if capsule.initiator { Role::Initiator } else { Role::Responder };
+        let backend = match role {
+            Role::Initiator => None,
+            Role::Responder => {
+                let state = std::mem::take(&mut left.state);
+                let incoming = incoming_from(&peer, capsule.target.clone())?;
+                if self.services.movable(&incoming.target) == Movable::No {
+                    return Err(Code::NotMovable);
+                }
+                Some(self.services.take_over(incoming, state).await?)
+            }
+        };
+        let (handle, inbox) = SessionHandle::new(
+            capsule.session,
+            role,
+            Arc::clone(&peer),
+            capsule.target.clone(),
+            *opened_at,
+            String::new(),
+        );
+        let session = Session::adopt(
+            self.clock.now(),
+            self.session_config(),
+            capsule,
+            bytes,
+            self.ledger.account(*other),
+            self.split_rng(),
+        )
+        .map_err(|_| Code::Malformed)?;
+        let max = crate::sync::read(&self.config).session.sessions_max;
+        self.sessions.insert(Arc::clone(&handle), max).map_err(|_| Code::Busy)?;
+        // It may have been here before.
+        self.unbury(*other, capsule.session);
+        let (taken, outcome) = oneshot::channel();
+        let driver =
+            Driver::new(Arc::clone(self), Arc::clone(&handle), session, Source::Adopted, inbox);
+        self.tasks.spawn(driver.adopt(backend, left, taken).run());
+        // Whoever gave it to us stops waiting; what comes of it the other end decides.
+        outcome.await.unwrap_or(Err(Code::Gone))
+    }
+
+    /// A backend that goes on where one has left in vain.
+    pub(crate) fn backend_after(
+        self: &Arc<Self>,
+        handle: &SessionHandle,
+        state: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Backend, Code>> {
+        let incoming = incoming_from(&handle.peer(), handle.target.clone());
+        let services = Arc::clone(&self.services);
+        Box::pin(async move { services.take_over(incoming?, state).await })
+    }
+
+    /// The other end of a session is with `device` from now on.
+    pub(crate) fn move_peer(
+        self: &Arc<Self>,
+        handle: &Arc<SessionHandle>,
+        device: DeviceId,
+        now: Instant,
+    ) -> Result<Arc<Peer>, Code> {
+        let peer = self.peer(device);
+        handle.peer().forget(handle.id);
+        let before = self.sessions.rehome(handle, Arc::clone(&peer));
+        let before = before.map_err(|_| Code::Violation)?;
+        self.unbury(device, handle.id);
+        if before != device {
+            let moved = cloak_session::Tombstone { delivered: 0, code: Code::Moved };
+            self.bury(now, before, handle.id, moved);
+        }
+        Ok(peer)
+    }
+}
+
+/// What the service table is asked with.
+fn incoming_from(peer: &Peer, target: cloak_wire::Target) -> Result<Incoming, Code> {
+    let entity = peer.entity().ok_or(Code::Unauthenticated)?;
+    Ok(Incoming { peer: peer.entity_name(), entity, device: peer.device(), target })
+}
+
+/// Sends `bytes` as `Data`, no faster than the lane takes them.
+async fn send_all(lane: &mut Lane, mut bytes: &[u8]) -> std::io::Result<()> {
+    flush(&mut lane.connection).await?;
+    while !bytes.is_empty() {
+        let (piece, rest) = bytes.split_at(bytes.len().min(lane.connection.room().max(1)));
+        lane.connection.queue_data(piece);
+        bytes = rest;
+        flush(&mut lane.connection).await?;
+    }
+    Ok(())
+}
+
+/// The bytes that follow, in parts of these lengths.
+async fn receive_bytes(lane: &mut Lane, lengths: [u64; 3]) -> Option<[Vec<u8>; 3]> {
+    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+    let mut left = lengths.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    while left.iter().any(|left| *left > 0) {
+        let mut take = |item: Item<'_>| {
+            let Item::Data(mut data) = item else { return Err(Code::Violation) };
+            for (part, left) in parts.iter_mut().zip(&mut left) {
+                let (ours, rest) = data.split_at(data.len().min(*left));
+                part.extend_from_slice(ours);
+                (data, *left) = (rest, *left - ours.len());
+            }
+            if data.is_empty() { Ok(()) } else { Err(Code::Violation) }
+        };
+        std::future::poll_fn(|cx| lane.connection.poll_recv(cx, &mut take)).await.ok()?;
+    }
+    Some(parts)
+}
+
+/// Tells an application that its stream ends here, and reads what it still says: closing while it
+/// speaks would look like a reset.
+pub(crate) async fn part_with(mut application: Box<dyn Application>) {
+    let parting = async {
+        application.shutdown().await?;
+        let mut rest = (&mut application).take(PART_BYTES_MAX);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(PART_TIMEOUT, parting).await;
+}
