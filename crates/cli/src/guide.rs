@@ -7,12 +7,13 @@ use cloak_node::Code;
 use crate::args::Cli;
 
 const README: &str = include_str!("../../../README.md");
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     README,
     include_str!("../../../docs/guide/quick-start.md"),
     include_str!("../../../docs/guide/configuration.md"),
     include_str!("../../../docs/guide/exits.md"),
     include_str!("../../../docs/guide/moving.md"),
+    include_str!("../../../docs/guide/library.md"),
     include_str!("../../../docs/guide/operations.md"),
     include_str!("../../../docs/guide/security.md"),
     include_str!("../../../docs/guide/browser.md"),

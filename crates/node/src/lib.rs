@@ -20,6 +20,7 @@ mod home;
 mod join;
 mod keys;
 mod lane;
+mod library;
 mod locators;
 mod messages;
 mod node;
@@ -54,6 +55,7 @@ pub use handover::{Drained, OfferView};
 pub use home::{Home, HomeError, InitNames};
 pub use join::{InviteKind, JoinError};
 pub use keys::KeysError;
+pub use library::{Arrival, LeaveError, ListenError, Listener, Listeners, Signals, Stream};
 pub use node::{ControlError, Node, StartError};
 pub use store::StoreError;
 pub use view::{
