@@ -649,7 +649,10 @@ impl Driver {
                     application.reset();
                 }
             }
-            End::Moved => self.part_with_application(),
+            End::Moved => {
+                self.log(now, "handed over to another device");
+                self.part_with_application();
+            }
             End::Closed | End::Reset(_) => {}
         }
         self.moves.end(end);

@@ -9,6 +9,7 @@ mod adopted;
 mod api;
 mod couriers;
 mod drain;
+mod export;
 mod fetch;
 mod offers;
 
@@ -32,6 +33,7 @@ use crate::shared::Shared;
 
 pub(crate) use adopted::Adopted;
 use adopted::Place;
+use api::stays as stays_where_it_is;
 pub(crate) use couriers::Couriers;
 pub use drain::Drained;
 pub use offers::OfferView;
@@ -73,29 +75,51 @@ impl Shared {
             // Nobody would be left to agree with.
             return Err(Code::NotMovable);
         }
-        let (packing, mut packed) = oneshot::channel();
-        self.order(handle, Command::HandOver(to, packing)).await?;
-        let asked = timeout(ASK_TIMEOUT, &mut packed).await;
-        let packed = match asked {
-            Ok(packed) => packed.map_err(|_| Code::Gone)??,
-            Err(_) => {
-                // It may have come in this very moment; from here on the session's task finds nobody.
-                packed.close();
-                match packed.try_recv() {
-                    Ok(packed) => packed?,
-                    Err(_) => {
-                        self.order(handle, Command::Withdraw).await?;
-                        return Err(Code::PeerUnreachable);
-                    }
-                }
-            }
-        };
+        let packed = self.pack(handle, to).await?;
         let generation = packed.capsule.generation;
         let sent = timeout(SEND_TIMEOUT, self.send_end(handle, to, packed)).await;
         match sent.unwrap_or(Err(Code::Timeout)) {
             Ok(()) => self.order(handle, Command::LetGo(generation)).await,
             Err(code) => self.take_back(handle, code).await,
         }
+    }
+
+    /// Asks the other end whether a session may go to the device `to`, and packs it.
+    async fn pack(
+        self: &Arc<Self>,
+        handle: &Arc<SessionHandle>,
+        to: DeviceId,
+    ) -> Result<Packed, Code> {
+        let (packing, mut packed) = oneshot::channel();
+        self.order(handle, Command::HandOver(to, packing)).await?;
+        let asked = timeout(ASK_TIMEOUT, &mut packed).await;
+        match asked {
+            Ok(packed) => packed.map_err(|_| Code::Gone)?,
+            Err(_) => {
+                // It may have come in this very moment; from here on the session's task finds nobody.
+                packed.close();
+                if let Ok(packed) = packed.try_recv() {
+                    return packed;
+                }
+                self.order(handle, Command::Withdraw).await?;
+                Err(Code::PeerUnreachable)
+            }
+        }
+    }
+
+    /// What goes to the next owner: the capsule, and three parts of bytes.
+    fn wrap(&self, handle: &SessionHandle, packed: Packed) -> (HandOver, [Vec<u8>; 3]) {
+        let other = handle.peer().device();
+        let Packed { capsule, bytes, departure: Departure { unread, state } } = packed;
+        let parts = [bytes, unread, state];
+        let hand_over = HandOver {
+            capsule,
+            bytes: parts.each_ref().map(|part| part.len() as u64),
+            peer: other,
+            record: self.directory.record_of(other).map(Into::into),
+            opened_at: handle.opened_at,
+        };
+        (hand_over, parts)
     }
 
     /// The next owner has not said that it has the session: the other end decides.
@@ -122,16 +146,8 @@ impl Shared {
         to: DeviceId,
         packed: Packed,
     ) -> Result<(), Code> {
-        let other = handle.peer().device();
         let generation = packed.capsule.generation;
-        let hand_over = HandOver {
-            capsule: packed.capsule,
-            bytes: [&packed.bytes, &packed.departure.unread, &packed.departure.state]
-                .map(|part| part.len() as u64),
-            peer: other,
-            record: self.directory.record_of(other).map(Into::into),
-            opened_at: handle.opened_at,
-        };
+        let (hand_over, parts) = self.wrap(handle, packed);
         let mut lane = self.courier(&self.peer(to)).await?;
         lane.connection.queue(&Frame::HandOver(Box::new(hand_over)));
         match receive(&mut lane.connection).await.map_err(|_| Code::PeerUnreachable)? {
@@ -143,7 +159,7 @@ impl Shared {
             Frame::Close { code } => return Err(code),
             _ => return Err(Code::Violation),
         }
-        for part in [&packed.bytes, &packed.departure.unread, &packed.departure.state] {
+        for part in &parts {
             send_all(&mut lane, part).await.map_err(|_| Code::PeerUnreachable)?;
         }
         let answer = receive(&mut lane.connection).await.map_err(|_| Code::PeerUnreachable)?;
@@ -223,6 +239,11 @@ impl Shared {
         if !is_ours && !self.offers.is_accepted(session, peer.device()) {
             return Err(Code::NotAllowed);
         }
+        self.admit_news(hand_over)
+    }
+
+    /// Whether there is room for an end of a session, and it did not come before.
+    fn admit_news(&self, hand_over: &HandOver) -> Result<Place<'_>, Code> {
         if self.is_draining() {
             return Err(Code::ShuttingDown);
         }

@@ -219,7 +219,7 @@ fn declined(to: &str, session: SessionId, code: Code) -> ControlError {
 }
 
 /// Why a session did not move, for people.
-fn stays(session: SessionId, code: Code) -> ControlError {
+pub(super) fn stays(session: SessionId, code: Code) -> ControlError {
     let why = match code {
         Code::PeerUnreachable => {
             "the other end, or the device it was to go to, cannot be reached; try again later"

@@ -295,6 +295,47 @@ async fn a_program_that_does_not_leave_goes_on() {
     assert!(two.node.sessions().is_empty());
 }
 
+/// The gateway of the program is another run, and the session the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exported_session_survives_the_programs_restart() {
+    let bob = found("bob").await;
+    let alice = join(&bob.node, InviteKind::Member, Some("alice"), "one").await;
+    serve(bob.listeners.listen(COUNTER, |_| true).unwrap());
+    bob.node.reload(config());
+    let mut stream = connect(&alice.node, "bob.cloak", COUNTER).await;
+    assert_eq!(add(&mut stream, 40).await, 40);
+    stream.write_all(&[1]).await.unwrap();
+    let id = alice.node.sessions()[0].id.clone();
+    let leaving = tokio::task::spawn(async move {
+        stream.signals().asked_to_leave().await;
+        stream.leave(b"one answer is due".to_vec()).unwrap();
+    });
+    let exported = alice.node.export_session(&id).await.unwrap();
+    leaving.await.unwrap();
+    let Device { node, _dir: dir, .. } = alice;
+    node.shutdown().await;
+    drop(node);
+
+    let home = Home::open(&dir.path().join("home")).unwrap();
+    let alice = start(dir, home).await;
+    eventually("the session waits", || async {
+        let row = bob.node.sessions().into_iter().next()?;
+        (row.reason.as_deref() == Some("moving")).then_some(())
+    })
+    .await;
+    let no = alice.node.import_session(b"nothing of the kind").await.unwrap_err().to_string();
+    assert!(no.contains("no exported session"), "{no}");
+    assert_eq!(alice.node.import_session(&exported).await.unwrap(), id);
+    let again = alice.node.import_session(&exported).await.unwrap_err().to_string();
+    assert!(again.contains("not-movable"), "it counts once: {again}");
+    let (mut stream, state) = alice.node.attach(&id).await.unwrap();
+    assert_eq!(state, b"one answer is due");
+    let mut sum = [0; 8];
+    stream.read_exact(&mut sum).await.unwrap();
+    assert_eq!(u64::from_be_bytes(sum), 41);
+    assert_eq!(add(&mut stream, 1).await, 42);
+}
+
 /// The end of our own direction goes along, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_has_finished_moves() {

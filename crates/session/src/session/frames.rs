@@ -264,8 +264,8 @@ impl Session {
         if !asked || !is_ours {
             return Err(LaneError::Unexpected);
         }
-        if code == Code::Moved && self.phase == Phase::Open {
-            // From an owner of the past, who was asked before we knew.
+        if self.phase == Phase::Open && (code == Code::Moved || self.may_peer_move()) {
+            // From an owner of the past, who was asked before we knew, or before there was another.
             return Err(LaneError::StaleRank);
         }
         let end = match (self.phase, code) {

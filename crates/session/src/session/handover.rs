@@ -29,6 +29,8 @@ use crate::{Config, End, Event, Memory, Planted, Role};
 /// How long an end whose peer may be moving leaves it to the next owner to come back.
 const MOVE_PAUSE: Duration = Duration::from_secs(3);
 
+/// How long the next owner may take to come after the one before it has restarted.
+const ORPHAN_MAX: Duration = Duration::from_secs(120);
 /// No honest stream comes so far, and arithmetic on offsets below cannot overflow.
 const OFFSET_MAX: u64 = 1 << 62;
 
@@ -55,15 +57,17 @@ pub(super) struct HandOver {
     ask: Option<Ask>,
     /// The other end may go to this device.
     peer_to: Option<DeviceId>,
+    /// Since when the owner that may go is gone itself.
+    orphaned: Option<Instant>,
     verdict: Option<Verdict>,
 }
 
 impl Session {
     /// Asks the other end to let this one go to the device `to`, as soon as there is a lane that
-    /// works. [`Event::MayMove`] or [`Event::Stay`] follows.
+    /// works and the session is known to be open at both ends. [`Event::MayMove`] or [`Event::Stay`] follows.
     ///
     /// # Errors
-    /// [`Code::NotMovable`] unless the session is open at both ends; [`Code::Moving`] while a hand-over
+    /// [`Code::NotMovable`] unless the session is open here; [`Code::Moving`] while a hand-over
     /// of either end is under way.
     pub fn hand_over(&mut self, now: Instant, to: DeviceId) -> Result<(), Code> {
         self.tick(now);
@@ -80,7 +84,6 @@ impl Session {
     pub fn may_hand_over(&self) -> Result<(), Code> {
         let is_moving = self.hand_over.ask.is_some() || self.hand_over.peer_to.is_some();
         match self.phase {
-            Phase::Open if !self.confirmed => Err(Code::NotMovable),
             Phase::Open if !is_moving => Ok(()),
             Phase::Open | Phase::Away { .. } | Phase::Taking => Err(Code::Moving),
             Phase::Opening(_) | Phase::Leaving(_) | Phase::Ended(_) => Err(Code::NotMovable),
@@ -272,7 +275,8 @@ impl Session {
                 Err(code) => SessionFrame::Stay { generation, code },
             });
         }
-        let ask = self.hand_over.ask.as_mut()?;
+        // An initiator that has not heard of its session yet would not know what is meant.
+        let ask = self.hand_over.ask.as_mut().filter(|_| self.confirmed)?;
         let (generation, to) = (self.hand_over.generation.next(), ask.to);
         std::mem::take(&mut ask.due).then_some(SessionFrame::Move { generation, to })
     }
@@ -284,6 +288,19 @@ impl Session {
         let may = device == to || self.owner == Some(device);
         let generation = self.hand_over.peer_generation.next();
         may.then(|| owner_secret(&self.secret, self.role.other(), generation, device))
+    }
+
+    /// The owner that may go has restarted: it cannot have itself back. What it handed over to itself it may
+    /// still have.
+    pub(super) fn note_orphan(&mut self, device: DeviceId) {
+        if self.hand_over.peer_to != Some(device) {
+            self.hand_over.orphaned.get_or_insert(self.now);
+        }
+    }
+
+    /// When the other end is given up, since neither who had it nor who was to have it comes.
+    pub(super) fn orphan_deadline(&self) -> Option<Instant> {
+        self.hand_over.orphaned.map(|since| since + ORPHAN_MAX)
     }
 
     pub(super) fn may_peer_move(&self) -> bool {
@@ -299,7 +316,8 @@ impl Session {
         }
         self.secret = secret;
         self.hand_over.peer_generation = self.hand_over.peer_generation.next();
-        (self.hand_over.peer_to, self.paused_until) = (None, None);
+        (self.hand_over.peer_to, self.hand_over.orphaned) = (None, None);
+        self.paused_until = None;
         let others = self.lanes.iter().filter(|lane| lane.up.peer != device);
         let others: Vec<_> = others.map(Lane::id).collect();
         others.into_iter().for_each(|lane| self.evict(lane, Code::Moved));

@@ -79,7 +79,11 @@ impl Session {
         }
         let known = *self.incarnation.get_or_insert(incarnation);
         let is_newer = incarnation.counter >= known.counter && incarnation != known;
-        if is_newer {
+        if is_newer && self.may_peer_move() {
+            // What it has lost, the next owner may have.
+            self.incarnation = Some(incarnation);
+            self.note_orphan(device);
+        } else if is_newer {
             self.incarnation = Some(incarnation);
             let never_opened = self.role == Role::Initiator
                 && matches!(self.phase, Phase::Opening(_))

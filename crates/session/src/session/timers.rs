@@ -33,6 +33,7 @@ impl Session {
         let whole = [
             self.phase_deadline(),
             self.suspension_deadline(),
+            self.orphan_deadline(),
             self.spill_deadline(),
             self.receive.ack_at().filter(|_| self.current.is_some()),
             self.paused_until,
@@ -61,6 +62,8 @@ impl Session {
         }
         if is_due(self.phase_deadline()) {
             self.phase_timeout();
+        } else if is_due(self.orphan_deadline()) {
+            self.end(End::Lost(Code::PeerRestarted));
         } else if is_due(self.suspension_deadline()) {
             self.end(End::Lost(self.suspension_code()));
         }

@@ -592,6 +592,45 @@ fn a_question_that_was_lost_is_asked_again() {
     assert!(session.is_away() && session.capsule().is_none(), "it asks for itself");
 }
 
+#[test]
+fn nobody_leaves_before_the_initiator_knows_of_the_session() {
+    let memory = Ledger::new(1 << 20).account(PEER);
+    let mut session = Session::respond(NOW, Config::default(), &open(1), memory, Rng::from_u64(1));
+    session.lane_up(NOW, up(1, false));
+    assert_eq!(session.hand_over(NOW, NEXT), Err(Code::NotMovable), "not open");
+    session.opened(NOW);
+    session.hand_over(NOW, NEXT).unwrap();
+    assert!(matches!(frames(&mut session, 1)[..], [SessionFrame::Opened(_)]));
+    let ack = SessionFrame::Ack { delivered: 0, credit: 1000 };
+    session.handle_frame(NOW, LaneId(1), ack).unwrap();
+    let asked = SessionFrame::Move { generation: Generation(1), to: NEXT };
+    assert_eq!(frames(&mut session, 1), [asked]);
+}
+
+/// Whoever was to leave has restarted: the next owner may have what it has lost, but has to come.
+#[test]
+fn a_restart_does_not_end_a_session_that_was_handed_over() {
+    let run = |counter| Incarnation { counter, random: counter };
+    let restarted = |to| {
+        let mut session = initiator();
+        session.peer_incarnation(NOW, PEER, run(1));
+        move_to(&mut session, 1, to).unwrap();
+        session.peer_incarnation(NOW, PEER, run(2));
+        assert!(!session.is_ended());
+        session
+    };
+    let mut session = restarted(NEXT);
+    assert_eq!(take(&mut session, 2, NEXT, &away(NEXT).0.secret), Ok(()));
+    let late = NOW + Duration::from_secs(121);
+    let mut session = restarted(NEXT);
+    session.handle_timeout(late, None);
+    assert!(events(&mut session).contains(&Event::Ended(End::Lost(Code::PeerRestarted))));
+    // What it handed over to itself it may still have.
+    let mut session = restarted(PEER);
+    session.handle_timeout(late, None);
+    assert!(!session.is_ended());
+}
+
 /// An owner of the past says so; the session has another one.
 #[test]
 fn that_a_session_moved_does_not_end_it() {
