@@ -44,7 +44,7 @@ pub(crate) type Taken = oneshot::Sender<Result<(), Code>>;
 
 /// Time for the other end to agree.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a lane to the next owner.
+/// Time for a lane to the next owner, the `Hello`s on it included.
 const LANE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time for that, the bytes, and its answer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(50);
@@ -173,12 +173,17 @@ impl Shared {
 
     /// A lane to a device, for something else than a session.
     async fn courier(self: &Arc<Self>, peer: &Arc<Peer>) -> Result<Lane, Code> {
+        let lane = timeout(LANE_TIMEOUT, self.courier_lane(peer)).await;
+        lane.unwrap_or(Err(Code::PeerUnreachable))
+    }
+
+    async fn courier_lane(self: &Arc<Self>, peer: &Arc<Peer>) -> Result<Lane, Code> {
         // Lanes are promised to sessions, by their ids; this one is nobody's.
         let ticket = SessionId::from_bytes(self.random_bytes());
         let waiting = self.couriers.wait(ticket, peer);
         let lane = match peer.want(ticket, self.clock.now()) {
             Some(lane) => Some(lane),
-            None => timeout(LANE_TIMEOUT, waiting.lane()).await.ok().flatten(),
+            None => waiting.lane().await,
         };
         let mut lane = lane.ok_or(Code::PeerUnreachable)?;
         if lane.peer_nonce.is_none() {
