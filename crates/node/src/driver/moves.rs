@@ -180,15 +180,16 @@ impl Driver {
     /// The other end has agreed that this end is ours, or ours again.
     pub(super) fn taken(&mut self, now: Instant) {
         self.was_open = true;
+        self.moves.settled_by = None;
+        self.go_on(now);
+        // Whoever hears of it finds it listed as it is.
+        self.show();
         if let Some(taking) = self.moves.taking.take() {
             let _ = taking.send(Ok(()));
         }
         if let Some(returning) = self.moves.returning.take() {
             let _ = returning.send(true);
         }
-        self.moves.settled_by = None;
-        self.go_on(now);
-        self.show();
         // Only now the other end has shown who it is.
         if let Err(code) = self.shared.reauthorise(&self.handle) {
             self.handle.close(code);
@@ -214,6 +215,7 @@ impl Driver {
         }
         self.part_with_application();
         self.wait_for_application(now);
+        self.show();
         Ok(())
     }
 
@@ -228,6 +230,7 @@ impl Driver {
             return Err(Code::NotMovable);
         }
         self.bring_in(application, name);
+        self.show();
         Ok(std::mem::take(&mut self.left.state))
     }
 
