@@ -404,11 +404,8 @@ impl Driver {
                 Item::Frame(_) => Err(Code::Violation),
                 Item::Data(data) => {
                     let fresh = session.handle_data(now, id, data).map_err(|error| error.code())?;
-                    let taken = if may_offer {
-                        offer(application, *writing, session, &mut socket, fresh)
-                    } else {
-                        0
-                    };
+                    let offered = if may_offer { fresh } else { &[] };
+                    let taken = offer(application, *writing, session, &mut socket, offered);
                     if taken > 0 {
                         session.delivered(now, taken);
                         *unflushed = true;

@@ -116,37 +116,10 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let node = &control.node;
+    if path.starts_with(path::SESSIONS) {
+        return act_on_session(control, path, body).await;
+    }
     Ok(match path {
-        path::SESSION_SHOW => {
-            let SessionId { id } = read(body).await?;
-            let session = node.session(&id).ok_or_else(|| {
-                Refusal::not_found("unknown-session", format!("no session begins with \"{id}\""))
-            })?;
-            to_json(&session)
-        }
-        path::SESSION_CLOSE => {
-            let SessionId { id } = read(body).await?;
-            node.close_session(&id)?;
-            to_json(&SessionId { id })
-        }
-        path::SESSION_MOVE => {
-            let asked: Move = read(body).await?;
-            node.move_session(&asked.id, &asked.to).await?;
-            to_json(&asked)
-        }
-        path::OFFER_ACCEPT => {
-            let SessionId { id } = read(body).await?;
-            to_json(&SessionId { id: node.accept_offer(&id).await? })
-        }
-        path::OFFER_REFUSE => {
-            let SessionId { id } = read(body).await?;
-            to_json(&SessionId { id: node.refuse_offer(&id)? })
-        }
-        path::SESSION_HOLD => {
-            let SessionId { id } = read(body).await?;
-            node.hold_session(&id).await?;
-            to_json(&SessionId { id })
-        }
         path::RESOLVE | path::WHY | path::PING | path::TRACE => {
             look_up(control, path, read(body).await?).await?
         }
@@ -188,6 +161,49 @@ where
         path::STOP => {
             control.stop.cancel();
             to_json(&Stopping { pid: std::process::id() })
+        }
+        _ => return Err(no_such_path()),
+    })
+}
+
+/// What concerns one session, or an offer of one.
+async fn act_on_session<B>(control: &Control, path: &str, body: B) -> Result<Vec<u8>, Refusal>
+where
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let node = &control.node;
+    Ok(match path {
+        path::SESSION_SHOW => {
+            let SessionId { id } = read(body).await?;
+            let session = node.session(&id).ok_or_else(|| {
+                Refusal::not_found("unknown-session", format!("no session begins with \"{id}\""))
+            })?;
+            to_json(&session)
+        }
+        path::SESSION_CLOSE => {
+            let SessionId { id } = read(body).await?;
+            node.close_session(&id)?;
+            to_json(&SessionId { id })
+        }
+        path::SESSION_MOVE => {
+            let asked: Move = read(body).await?;
+            node.move_session(&asked.id, &asked.to).await?;
+            to_json(&asked)
+        }
+        path::OFFER_ACCEPT => {
+            let SessionId { id } = read(body).await?;
+            to_json(&SessionId { id: node.accept_offer(&id).await? })
+        }
+        path::OFFER_REFUSE => {
+            let SessionId { id } = read(body).await?;
+            to_json(&SessionId { id: node.refuse_offer(&id)? })
+        }
+        path::SESSION_HOLD => {
+            let SessionId { id } = read(body).await?;
+            node.hold_session(&id).await?;
+            to_json(&SessionId { id })
         }
         _ => return Err(no_such_path()),
     })

@@ -27,34 +27,8 @@ fn samples() -> Vec<Frame> {
         })),
         Frame::Close { code: Code::Busy },
     ];
-    let generation = Generation(u64::MAX);
     let (epoch, target) = (Epoch(6), Target::Service(80));
-    frames.push(Frame::HandedOver { generation });
-    frames.extend([Frame::AskSessions, Frame::Sessions { rows: vec![bytes(), bytes()] }]);
-    frames.extend([Frame::Fetch { session }, Frame::Answer { code: None }]);
-    frames.push(Frame::Answer { code: Some(Code::NotMovable) });
-    let peer = "bob.cloak".to_owned();
-    let offer = Offer { session, initiator: true, target: target.clone(), peer };
-    frames.push(Frame::Offer(Box::new(offer)));
-    frames.push(Frame::HandOver(Box::new(HandOver {
-        capsule: Capsule {
-            session,
-            initiator: true,
-            secret,
-            generation,
-            peer_generation: Generation(0),
-            peer_run: Some(Incarnation { counter: 1, random: 2 }),
-            target: target.clone(),
-            epoch,
-            sent: Sent { acked: 1, sent: 2, credit, fin: Some(u64::MAX) },
-            received: Received { delivered, credit, fin: None },
-            resumes: 3,
-        },
-        bytes: [4, 5, u64::MAX],
-        peer: device,
-        record: Some(bytes()),
-        opened_at: UnixTime(5),
-    })));
+    frames.extend(moves());
     let early = Early::of(&[8; EARLY_MAX + 1]);
     frames.extend(
         [
@@ -70,9 +44,6 @@ fn samples() -> Vec<Frame> {
             SessionFrame::Probe { number: 1, unheard: true },
             SessionFrame::Alive { number: 1 },
             SessionFrame::Idle,
-            SessionFrame::Move { generation, to: device },
-            SessionFrame::MayMove { generation },
-            SessionFrame::Stay { generation, code: Code::Busy },
         ]
         .map(Frame::Session),
     );
@@ -101,6 +72,48 @@ fn samples() -> Vec<Frame> {
         ]
         .map(Frame::Peer),
     );
+    frames
+}
+
+/// Those that move a session.
+fn moves() -> Vec<Frame> {
+    let (session, device) = (SessionId::from_bytes([5; 16]), DeviceId::from_bytes([6; 32]));
+    let (secret, generation) = (Secret([7; 32].into()), Generation(u64::MAX));
+    let (epoch, target) = (Epoch(6), Target::Service(80));
+    let (delivered, credit) = (u64::from(u32::MAX) + 1, 0);
+    let bytes = || vec![1, 2, 3].into();
+    let asked = [
+        SessionFrame::Move { generation, to: device },
+        SessionFrame::MayMove { generation },
+        SessionFrame::Stay { generation, code: Code::Busy },
+    ];
+    let mut frames = asked.map(Frame::Session).to_vec();
+    frames.push(Frame::HandedOver { generation });
+    frames.extend([Frame::AskSessions, Frame::Sessions { rows: vec![bytes(), bytes()] }]);
+    frames.extend([Frame::Fetch { session }, Frame::Answer { code: None }]);
+    frames.push(Frame::Answer { code: Some(Code::NotMovable) });
+    let peer = "bob.cloak".to_owned();
+    let offer = Offer { session, initiator: true, target: target.clone(), peer };
+    frames.push(Frame::Offer(Box::new(offer)));
+    frames.push(Frame::HandOver(Box::new(HandOver {
+        capsule: Capsule {
+            session,
+            initiator: true,
+            secret,
+            generation,
+            peer_generation: Generation(0),
+            peer_run: Some(Incarnation { counter: 1, random: 2 }),
+            target: target.clone(),
+            epoch,
+            sent: Sent { acked: 1, sent: 2, credit, fin: Some(u64::MAX) },
+            received: Received { delivered, credit, fin: None },
+            resumes: 3,
+        },
+        bytes: [4, 5, u64::MAX],
+        peer: device,
+        record: Some(bytes()),
+        opened_at: UnixTime(5),
+    })));
     frames
 }
 
