@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use cloak_base::{DeviceId, Instant};
+use cloak_base::Instant;
 use cloak_session::{End, Event, LaneId, Session, State, Suspicion, Transmit};
 use cloak_transport::RecvError;
 use cloak_wire::{Code, Frame, Item, SessionFrame};
@@ -21,10 +21,11 @@ use crate::api::{Application, Backend, BoxFuture, Departure};
 use crate::handover::Taken;
 use crate::lane::Lane;
 use crate::peer::Greeting;
-use crate::registry::{Command, Packed, SessionHandle};
+use crate::registry::{Command, SessionHandle};
 use crate::shared::Shared;
 use crate::spill::Spill;
 use crate::timer::Timer;
+use moves::Moves;
 
 /// Rounds of one poll before other tasks get their turn. A round moves at most what one read of
 /// the lane and one of the application give: some 256 KiB.
@@ -94,22 +95,6 @@ pub(crate) struct Driver {
 enum Spoke {
     Ours,
     Theirs,
-}
-
-/// Who waits for the steps of a hand-over.
-#[derive(Default)]
-pub(crate) struct Moves {
-    /// For the capsule.
-    packing: Option<oneshot::Sender<Result<Packed, Code>>>,
-    /// The application was asked to leave, for a move to this device, and has to until then; or it has, and
-    /// its last bytes are to be read.
-    leaving: Option<(DeviceId, Option<Instant>)>,
-    /// When an end that is away, or not ours yet, does not wait any longer to hear what became of it.
-    settled_by: Option<Instant>,
-    /// For this end to be ours again.
-    returning: Option<oneshot::Sender<bool>>,
-    /// For the other end to agree that it is ours, after it was handed over to us.
-    pub(crate) taking: Option<oneshot::Sender<Result<(), Code>>>,
 }
 
 impl Driver {

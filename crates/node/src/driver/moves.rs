@@ -8,7 +8,7 @@ use cloak_session::{End, Role};
 use cloak_wire::Code;
 use tokio::sync::oneshot;
 
-use super::{Driver, Moves, Side, Source, Spoke};
+use super::{Driver, Side, Source, Spoke};
 use crate::api::{Application, Movable};
 use crate::handover::part_with;
 use crate::registry::Packed;
@@ -21,6 +21,22 @@ const SETTLED_AFTER: Duration = Duration::from_secs(75);
 pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(600);
 /// How long an application may take to leave its stream.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who waits for the steps of a hand-over.
+#[derive(Default)]
+pub(super) struct Moves {
+    /// For the capsule.
+    pub(super) packing: Option<oneshot::Sender<Result<Packed, Code>>>,
+    /// The application was asked to leave, for a move to this device, and has to until then; or it has, and
+    /// its last bytes are to be read.
+    pub(super) leaving: Option<(DeviceId, Option<Instant>)>,
+    /// When an end that is away, or not ours yet, does not wait any longer to hear what became of it.
+    pub(super) settled_by: Option<Instant>,
+    /// For this end to be ours again.
+    pub(super) returning: Option<oneshot::Sender<bool>>,
+    /// For the other end to agree that it is ours, after it was handed over to us.
+    pub(super) taking: Option<oneshot::Sender<Result<(), Code>>>,
+}
 
 impl Driver {
     /// Has the session leave for another device: its application first, if it can tell the next one where
