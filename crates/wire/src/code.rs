@@ -164,6 +164,8 @@ impl fmt::Display for Code {
     }
 }
 
+impl std::error::Error for Code {}
+
 impl<C> Encode<C> for Code {
     fn encode<W: minicbor::encode::Write>(
         &self,
