@@ -212,9 +212,8 @@ impl Shared {
             return Some((lane, SessionFrame::Refused { code }));
         }
         if let Some(handle) = self.sessions.get(peer.device(), open.session) {
-            let _ = handle
-                .inbox
-                .try_send(Command::Lane(Box::new(lane), Some(SessionFrame::Open(open))));
+            let first = SessionFrame::Open(open);
+            let _ = handle.tell(Command::Lane(lane, Some(first)));
             return None;
         }
         if let SessionFrame::Gone { code, session, delivered } =
@@ -257,7 +256,7 @@ impl Shared {
         let source = Source::Service(self.connect_backend(incoming));
         let driver = Driver::new(Arc::clone(self), Arc::clone(&handle), session, source, inbox);
         let first = SessionFrame::Open(open);
-        let _ = handle.inbox.try_send(Command::Lane(Box::new(lane), Some(first)));
+        let _ = handle.tell(Command::Lane(lane, Some(first)));
         self.tasks.spawn(driver.run());
         None
     }
@@ -292,7 +291,7 @@ impl Shared {
             return Some((lane, gone(code)));
         }
         // A full inbox drops the lane: the peer offers another.
-        let _ = handle.inbox.try_send(Command::Lane(Box::new(lane), Some(frame)));
+        let _ = handle.tell(Command::Lane(lane, Some(frame)));
         None
     }
 

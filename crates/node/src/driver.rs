@@ -69,7 +69,7 @@ pub(crate) struct Driver {
     application: Option<Box<dyn Application>>,
     reading: Side,
     writing: Side,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<Box<Command>>,
     timer: Timer,
     spill: Spill,
     /// Had a lane before: the next one is for a resume, or a repeated `Open`.
@@ -103,7 +103,7 @@ impl Driver {
         handle: Arc<SessionHandle>,
         session: Session,
         source: Source,
-        inbox: mpsc::Receiver<Command>,
+        inbox: mpsc::Receiver<Box<Command>>,
     ) -> Self {
         Self {
             timer: Timer::new(Arc::clone(&shared.clock)),
@@ -204,15 +204,15 @@ impl Driver {
 
     fn commands(&mut self, cx: &mut Context<'_>, now: Instant) {
         while let Poll::Ready(Some(command)) = self.inbox.poll_recv(cx) {
-            match command {
-                Command::Lane(lane, first) => self.ride(*lane, first, now),
+            match *command {
+                Command::Lane(lane, first) => self.ride(lane, first, now),
                 Command::Suspect(why) => self.session.suspect(now, why),
                 Command::NetworkChanged => self.network_changed(now),
                 Command::PeerIncarnation(device, run) => {
                     self.session.peer_incarnation(now, device, run);
                 }
                 Command::Close => {}
-                Command::Better(lane) => self.improve(*lane, now),
+                Command::Better(lane) => self.improve(lane, now),
                 Command::Cut => self.cut(now),
                 Command::Shed => self.session.shed(now),
                 Command::HandOver(to, packed) => self.hand_over(now, to, packed),

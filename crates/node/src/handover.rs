@@ -79,7 +79,7 @@ impl Shared {
         let generation = packed.capsule.generation;
         let sent = timeout(SEND_TIMEOUT, self.send_end(handle, to, packed)).await;
         match sent.unwrap_or(Err(Code::Timeout)) {
-            Ok(()) => self.order(handle, Command::LetGo(generation)).await,
+            Ok(()) => handle.order(Command::LetGo(generation)).await,
             Err(code) => self.take_back(handle, code).await,
         }
     }
@@ -91,7 +91,7 @@ impl Shared {
         to: DeviceId,
     ) -> Result<Packed, Code> {
         let (packing, mut packed) = oneshot::channel();
-        self.order(handle, Command::HandOver(to, packing)).await?;
+        handle.order(Command::HandOver(to, packing)).await?;
         let asked = timeout(ASK_TIMEOUT, &mut packed).await;
         match asked {
             Ok(packed) => packed.map_err(|_| Code::Gone)?,
@@ -101,7 +101,7 @@ impl Shared {
                 if let Ok(packed) = packed.try_recv() {
                     return packed;
                 }
-                self.order(handle, Command::Withdraw).await?;
+                handle.order(Command::Withdraw).await?;
                 Err(Code::PeerUnreachable)
             }
         }
@@ -125,18 +125,13 @@ impl Shared {
     /// The next owner has not said that it has the session: the other end decides.
     async fn take_back(&self, handle: &Arc<SessionHandle>, why: Code) -> Result<(), Code> {
         let (returning, returned) = oneshot::channel();
-        self.order(handle, Command::TakeBack(returning)).await?;
+        handle.order(Command::TakeBack(returning)).await?;
         match timeout(RETURN_TIMEOUT, returned).await {
             Ok(Ok(true)) => Err(why),
             Ok(Ok(false)) => Ok(()),
             Ok(Err(_)) => Err(Code::Gone),
             Err(_) => Err(Code::Moving),
         }
-    }
-
-    /// Gives a session's task an order.
-    pub(crate) async fn order(&self, handle: &SessionHandle, order: Command) -> Result<(), Code> {
-        handle.inbox.send(order).await.map_err(|_| Code::Gone)
     }
 
     /// Brings a capsule to the next owner, and waits until the other end has accepted it.

@@ -38,7 +38,7 @@ impl Shared {
                 let sessions: std::collections::BTreeSet<_> = sessions.into_iter().collect();
                 for id in sessions {
                     if let Some(session) = self.sessions.get(peer.device(), id) {
-                        let _ = session.inbox.try_send(Command::Suspect(Suspicion::Nudged));
+                        let _ = session.tell(Command::Suspect(Suspicion::Nudged));
                     }
                 }
             }

@@ -147,7 +147,7 @@ impl Node {
     /// Cuts every lane, as a fault would; sessions resume by themselves. For demonstrations.
     pub fn cut_lanes(&self) {
         for session in self.0.sessions.all() {
-            let _ = session.inbox.try_send(Command::Cut);
+            let _ = session.tell(Command::Cut);
         }
         self.0.tell_peers(|| PeerCommand::Suspect);
     }

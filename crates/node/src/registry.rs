@@ -11,6 +11,7 @@ use cloak_wire::{Capsule, Code, SessionFrame, Target};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::sync::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::api::{Application, Condition, Departure};
@@ -27,10 +28,11 @@ const ENDED_MAX: usize = 1024;
 /// How long an ended session with an error stays listed.
 const ENDED_LISTED: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// What the rest of the node may ask of a session's task.
+/// What the rest of the node may ask of a session's task. Queued in boxes: a queue keeps room for 32 of
+/// them as long as its session lives.
 pub(crate) enum Command {
     /// A lane to ride, with the frame that came first on it when the peer chose it.
-    Lane(Box<Lane>, Option<SessionFrame>),
+    Lane(Lane, Option<SessionFrame>),
     /// The transport may be dead: probe it.
     Suspect(cloak_session::Suspicion),
     /// Addresses or routes changed: a lane that no longer leaves from its own address is suspect.
@@ -40,7 +42,7 @@ pub(crate) enum Command {
     /// Look at [`SessionHandle::closing`].
     Close,
     /// A lane that is better than the present one, which works.
-    Better(Box<Lane>),
+    Better(Lane),
     /// Drop the lane as a fault would.
     Cut,
     /// The ledger is over its high-water mark.
@@ -77,7 +79,7 @@ pub(crate) struct SessionHandle {
     guest: Mutex<Option<DeviceId>>,
     pub(crate) target: Target,
     pub(crate) opened_at: UnixTime,
-    pub(crate) inbox: mpsc::Sender<Command>,
+    inbox: mpsc::Sender<Box<Command>>,
     /// Why the session is to end, once somebody said so.
     closing: Mutex<Option<Code>>,
     shown: Mutex<Shown>,
@@ -103,7 +105,7 @@ impl SessionHandle {
         target: Target,
         opened_at: UnixTime,
         application: String,
-    ) -> (Arc<Self>, mpsc::Receiver<Command>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Box<Command>>) {
         let (inbox, commands) = mpsc::channel(INBOX_MAX);
         let shown = Mutex::new(Shown { snapshot: None, held: false, application });
         let closing = Mutex::new(None);
@@ -119,11 +121,27 @@ impl SessionHandle {
         Arc::clone(&lock(&self.peer))
     }
 
+    /// Gives the session's task something to do.
+    ///
+    /// # Errors
+    /// The command, where its queue is full or it has ended.
+    pub(crate) fn tell(&self, command: impl Into<Box<Command>>) -> Result<(), Box<Command>> {
+        self.inbox.try_send(command.into()).map_err(TrySendError::into_inner)
+    }
+
+    /// Gives the session's task something to do, once its queue has room.
+    ///
+    /// # Errors
+    /// [`Code::Gone`] where it has ended.
+    pub(crate) async fn order(&self, command: Command) -> Result<(), Code> {
+        self.inbox.send(Box::new(command)).await.map_err(|_| Code::Gone)
+    }
+
     /// Ends the session. It is not lost when the queue is full: whatever fills it wakes the task,
     /// which looks.
     pub(crate) fn close(&self, code: Code) {
         lock(&self.closing).get_or_insert(code);
-        let _ = self.inbox.try_send(Command::Close);
+        let _ = self.tell(Command::Close);
     }
 
     /// Why the session is to end; given once.

@@ -227,28 +227,28 @@ impl Shared {
     /// pool; a lane without the peer's `Hello` is of use to a session only.
     pub(crate) fn hand_out(&self, lane: Lane) -> Option<SessionId> {
         let peer = Arc::clone(&lane.peer);
-        let mut command = Command::Lane(Box::new(lane), None);
+        let mut command = Box::new(Command::Lane(lane, None));
         for _ in 0..HAND_OUT_TRIES {
             let Some(session) = peer.next_waiting() else { break };
             let Some(handle) = self.sessions.get(peer.device(), session) else {
-                let Command::Lane(lane, first) = command else { break };
-                match self.couriers.give(session, *lane) {
+                let Command::Lane(lane, first) = *command else { break };
+                match self.couriers.give(session, lane) {
                     Ok(()) => return Some(session),
-                    Err(lane) => command = Command::Lane(lane, first),
+                    Err(lane) => command = Box::new(Command::Lane(*lane, first)),
                 }
                 continue;
             };
-            match handle.inbox.try_send(command) {
+            match handle.tell(command) {
                 Ok(()) => return Some(session),
                 // Its queue is full: it goes on waiting, behind the others.
-                Err(refused) => command = refused.into_inner(),
+                Err(refused) => command = refused,
             }
             peer.wait_on(session);
         }
-        if let Command::Lane(lane, _) = command
+        if let Command::Lane(lane, _) = *command
             && lane.peer_nonce.is_some()
         {
-            peer.keep(*lane, self.clock.now());
+            peer.keep(lane, self.clock.now());
         }
         None
     }
@@ -303,7 +303,7 @@ impl Shared {
             return;
         }
         for session in self.sessions.of(peer.device()) {
-            let _ = session.inbox.try_send(Command::PeerIncarnation(peer.device(), incarnation));
+            let _ = session.tell(Command::PeerIncarnation(peer.device(), incarnation));
         }
     }
 }

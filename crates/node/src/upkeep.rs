@@ -116,7 +116,7 @@ fn relieve(shared: &Shared) {
         .collect();
     sessions.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
     for (_, session) in sessions.into_iter().take(SHED_MAX) {
-        let _ = session.inbox.try_send(Command::Shed);
+        let _ = session.tell(Command::Shed);
     }
 }
 

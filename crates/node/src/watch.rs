@@ -24,7 +24,7 @@ pub(crate) async fn network(shared: Arc<Shared>) {
         shared.overlay.woke();
         shared.tell_peers(|| PeerCommand::NetworkChanged);
         for session in shared.sessions.all() {
-            let _ = session.inbox.try_send(Command::NetworkChanged);
+            let _ = session.tell(Command::NetworkChanged);
         }
     }
 }
@@ -43,7 +43,7 @@ pub(crate) async fn wake(shared: Arc<Shared>) {
         shared.overlay.woke();
         shared.tell_peers(|| PeerCommand::Woke);
         for session in shared.sessions.all() {
-            let _ = session.inbox.try_send(Command::Suspect(cloak_session::Suspicion::Woke));
+            let _ = session.tell(Command::Suspect(cloak_session::Suspicion::Woke));
         }
     }
 }

@@ -49,7 +49,7 @@ impl Node {
     pub async fn hold_session(&self, prefix: &str) -> Result<(), ControlError> {
         let handle = self.find_session(prefix)?;
         let (done, held) = oneshot::channel();
-        let ordered = self.0.order(&handle, Command::Hold(done)).await;
+        let ordered = handle.order(Command::Hold(done)).await;
         let held = ordered.and(held.await.unwrap_or(Err(Code::Gone)));
         held.map_err(|code| match code {
             Code::NotMovable => ControlError::Failed(format!(
@@ -74,7 +74,7 @@ impl Node {
         let handle = self.find_session(prefix)?;
         let (done, attached) = oneshot::channel();
         let attach = Command::Attach(application, name.to_owned(), done);
-        let ordered = self.0.order(&handle, attach).await;
+        let ordered = handle.order(attach).await;
         ordered.map_err(|_| not_held(&handle))?;
         let left = attached.await.unwrap_or(Err(Code::Gone));
         left.map_err(|_| not_held(&handle))

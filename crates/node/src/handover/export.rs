@@ -67,7 +67,7 @@ impl Shared {
         let mut bytes = MAGIC.to_vec();
         let body = (hand_over, parts.map(ByteVec::from));
         minicbor::encode(body, &mut bytes).expect("invariant: encoding into memory cannot fail");
-        self.order(handle, Command::LetGo(generation)).await?;
+        handle.order(Command::LetGo(generation)).await?;
         Ok(bytes)
     }
 

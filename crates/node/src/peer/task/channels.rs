@@ -68,7 +68,7 @@ impl Task {
         self.show();
         self.shared.check_relays();
         for session in self.shared.sessions.of(self.peer.device()) {
-            let _ = session.inbox.try_send(Command::Suspect(cloak_session::Suspicion::PeerSilent));
+            let _ = session.tell(Command::Suspect(cloak_session::Suspicion::PeerSilent));
         }
     }
 

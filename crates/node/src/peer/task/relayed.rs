@@ -205,7 +205,7 @@ impl Task {
                     let lane = self.lane(connection, Some(hello.nonce), nonce);
                     match self.shared.sessions.get(self.peer.device(), session) {
                         Some(handle) => {
-                            let _ = handle.inbox.try_send(Command::Better(Box::new(lane)));
+                            let _ = handle.tell(Command::Better(lane));
                         }
                         None => self.shared.release(lane),
                     }
