@@ -337,6 +337,29 @@ fn a_suspended_session_moves_once_it_is_back() {
     wait_state(&phone, "held");
 }
 
+/// A move needs the other end: what this end has suspended goes on for it, what the other has does not.
+#[test]
+fn a_session_that_was_suspended_on_purpose_moves_from_the_end_that_did_so() {
+    let town = Town::start();
+    let mut stream = town.dial(SOURCE);
+    let read = read_some(&mut stream, 0, 1 << 20);
+    let id = only(&town.laptop);
+    let asked = ["sessions", "move", &id, "--to", "two"];
+    let _ = town.bob.run(&["sessions", "suspend", &id]).success();
+    wait_state(&town.laptop, "suspended");
+    let said = town.laptop.run(&asked).exits(1).stderr;
+    assert!(said.contains("its other end has suspended it"), "{said}");
+    let _ = town.bob.run(&["sessions", "resume", &id]).success();
+    wait_state(&town.laptop, "live");
+
+    let _ = town.laptop.run(&["sessions", "suspend", &id]).success();
+    wait_state(&town.bob, "suspended");
+    let _ = town.laptop.run(&asked).success();
+    let offset = read_to_end(&mut stream, read);
+    let attached = Attached::start(&town.phone, &id);
+    assert_eq!(attached.finish(offset), LENGTH as u64);
+}
+
 #[test]
 fn what_cannot_move_says_why() {
     let town = Town::start();

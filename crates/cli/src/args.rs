@@ -266,6 +266,16 @@ pub(crate) enum SessionsCommand {
         #[arg(long, value_name = "DEVICE|NAME")]
         to: String,
     },
+    /// Suspend a session until `resume`: it keeps its application, and needs no connection meanwhile
+    Suspend {
+        /// The id, or the beginning of it
+        id: String,
+    },
+    /// Go on with a session that was suspended here
+    Resume {
+        /// The id, or the beginning of it
+        id: String,
+    },
     /// Take a session away from its application, which sees the end of its stream, and keep it
     Hold {
         /// The id, or the beginning of it

@@ -100,6 +100,15 @@ impl Asker {
                 let done = format!("session {id} is declined\n");
                 self.act(path::OFFER_REFUSE, &SessionId { id }, done).await
             }
+            Some(SessionsCommand::Suspend { id }) => {
+                let done =
+                    format!("session {id} is suspended; go on with: cloak sessions resume {id}\n");
+                self.act(path::SESSION_SUSPEND, &SessionId { id }, done).await
+            }
+            Some(SessionsCommand::Resume { id }) => {
+                let done = format!("session {id} goes on\n");
+                self.act(path::SESSION_RESUME, &SessionId { id }, done).await
+            }
             Some(SessionsCommand::Hold { id }) => {
                 let done =
                     format!("session {id} is held; go on with: cloak sessions attach {id}\n");

@@ -11,6 +11,7 @@ use cloak_base::{DeviceId, EntityId};
 use cloak_wire::{Code, Early, Target};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 
 use crate::view::SessionState;
 
@@ -41,6 +42,15 @@ pub trait Application: AsyncRead + AsyncWrite + Send + Unpin + 'static {
         Poll::Pending
     }
 
+    /// What the application asks of its session next.
+    fn poll_wish(&mut self, cx: &mut Context<'_>) -> Poll<Wish> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// There is no session: the other application is on this very device. Nothing can be asked.
+    fn refuse_wishes(&mut self) {}
+
     /// Tells the application how its session fares, whenever that changes.
     fn tell(&mut self, condition: &Condition) {
         let _ = condition;
@@ -64,6 +74,24 @@ pub struct Departure {
 
 /// Most bytes of an application's state.
 pub const STATE_MAX: usize = 1 << 20;
+
+/// Something that is asked of a session.
+#[derive(Debug)]
+pub struct Wish {
+    /// What.
+    pub what: Wished,
+    /// Told once it is so, or why it is not.
+    pub answer: oneshot::Sender<Result<(), Code>>,
+}
+
+/// What may be asked of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wished {
+    /// To do without a lane until it is resumed.
+    Suspend,
+    /// To go on.
+    Resume,
+}
 
 /// How a session fares, for an application that wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +139,14 @@ impl<A: Application + ?Sized> Application for Box<A> {
 
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
         (**self).poll_departure(cx)
+    }
+
+    fn poll_wish(&mut self, cx: &mut Context<'_>) -> Poll<Wish> {
+        (**self).poll_wish(cx)
+    }
+
+    fn refuse_wishes(&mut self) {
+        (**self).refuse_wishes();
     }
 
     fn tell(&mut self, condition: &Condition) {

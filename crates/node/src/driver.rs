@@ -5,6 +5,7 @@
 //! nothing moves or the round limit is reached.
 
 mod moves;
+mod pause;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -83,8 +84,8 @@ pub(crate) struct Driver {
     left: Departure,
     /// The application may hold bytes that it has not passed on.
     unflushed: bool,
-    /// The state and resumes that the application was told of.
-    told: Option<(State, u64)>,
+    /// The state, resumes and reason that the application was told of.
+    told: Option<(State, u64, Option<Code>)>,
     /// Until when an application may come, where there is none.
     held_until: Option<Instant>,
     ended: Option<End>,
@@ -188,6 +189,7 @@ impl Driver {
             // A lane that became free by its last frame is not read again.
             moved |= self.events(now);
         }
+        moved |= self.wishes(cx, now);
         self.part(cx);
         self.show();
         if self.ended.is_some() && self.parting.is_empty() && self.lanes.is_empty() {
@@ -226,8 +228,9 @@ impl Driver {
                     let _ = done.send(self.hold(now));
                 }
                 Command::Attach(application, name, done) => {
-                    let _ = done.send(self.attach(application, name));
+                    let _ = done.send(self.attach(now, application, name));
                 }
+                Command::Wish(wish) => self.grant(now, wish),
             }
         }
         self.close_if_told(now);
@@ -285,7 +288,8 @@ impl Driver {
         let current = self.lanes.iter().find(|lane| Some(lane.id) == snapshot.lane);
         let relayed = current.is_some_and(|lane| lane.connection.via().is_some());
         self.handle.show(snapshot, relayed, self.is_held());
-        let now = (snapshot.state, snapshot.resumes);
+        self.shared.sessions.show_dormant(&self.handle, snapshot.is_dormant());
+        let now = (snapshot.state, snapshot.resumes, snapshot.reason);
         if let Some(application) = &mut self.application
             && self.told.replace(now) != Some(now)
         {
@@ -311,7 +315,7 @@ impl Driver {
         for lane in std::mem::take(&mut self.lanes) {
             let id = lane.id;
             lane.connection.abort();
-            self.session.lane_down(now, id);
+            self.session.lane_down(now, id, Code::Closed);
         }
     }
 
@@ -432,7 +436,7 @@ impl Driver {
             lane.greeted(Greeting::Failed(why));
         }
         self.drop_lane(id, code);
-        self.session.lane_down(now, id);
+        self.session.lane_down(now, id, code);
     }
 
     /// Closes one lane, telling the other end why; the session goes on without it.
@@ -440,6 +444,9 @@ impl Driver {
         let Some(index) = self.lanes.iter().position(|lane| lane.id == id) else { return };
         let mut lane = self.lanes.swap_remove(index);
         tracing::debug!(session = %self.handle.id.fmt_short(), %code, "lane closed");
+        if code == Code::Paused {
+            return self.close_in_order(lane);
+        }
         if code != Code::Closed {
             lane.connection.queue(&Frame::Close { code });
             let _ = lane.connection.poll_flush(&mut Context::from_waker(std::task::Waker::noop()));

@@ -26,6 +26,7 @@ mod messages;
 mod node;
 mod open;
 mod overlay;
+mod pause;
 mod peer;
 mod publish;
 mod reach;
@@ -46,7 +47,7 @@ mod why;
 pub use admin::{InviteReply, InviteRequest};
 pub use api::{
     Application, Backend, BoxFuture, Condition, Departure, EXIT_PORT, Incoming, Movable,
-    OpenRequest, OpenedSession, Opener, STATE_MAX, ServiceTable,
+    OpenRequest, OpenedSession, Opener, STATE_MAX, ServiceTable, Wish, Wished,
 };
 pub use cloak_wire::{Code, EARLY_MAX, Early, Target};
 pub use config::{DeviceConfig, Follow, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};

@@ -183,6 +183,8 @@ impl OpenedSession for Here {
     fn attach(self: Box<Self>, mut application: Box<dyn Application>) {
         let Self { shared, mut backend, early } = *self;
         let cancel = shared.cancel.clone();
+        application.refuse_wishes();
+        backend.refuse_wishes();
         shared.tasks.spawn(async move {
             let copying = async {
                 backend.write_all(&early).await?;

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::api::{Application, Condition, Departure};
+use crate::api::{Application, Condition, Departure, Wish};
 use crate::lane::Lane;
 use crate::peer::Peer;
 use crate::sync::lock;
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     LetGo(Generation),
     /// Have it back; true once it is ours again, false where the next owner has it.
     TakeBack(oneshot::Sender<bool>),
+    /// Suspend it on purpose, or resume it.
+    Wish(Wish),
     /// Let go of the application, and keep the session.
     Hold(oneshot::Sender<Result<(), Code>>),
     /// An application for a session that has none, and what to call it; it gets what the one before left
@@ -85,6 +87,8 @@ pub(crate) struct SessionHandle {
     shown: Mutex<Shown>,
     /// The lane in use leads through a host.
     relayed: AtomicBool,
+    /// Suspended on purpose, at one of the ends.
+    dormant: AtomicBool,
 }
 
 /// What changes of a session while it lives.
@@ -110,9 +114,19 @@ impl SessionHandle {
         let shown = Mutex::new(Shown { snapshot: None, held: false, application });
         let closing = Mutex::new(None);
         let (relayed, peer) = (AtomicBool::new(false), Mutex::new(peer));
-        let guest = Mutex::default();
-        let handle =
-            Self { id, role, peer, guest, target, opened_at, inbox, closing, shown, relayed };
+        let handle = Self {
+            id,
+            role,
+            peer,
+            guest: Mutex::default(),
+            target,
+            opened_at,
+            inbox,
+            closing,
+            shown,
+            relayed,
+            dormant: AtomicBool::new(false),
+        };
         (Arc::new(handle), commands)
     }
 
@@ -200,7 +214,8 @@ impl SessionHandle {
             state,
             state_since: UnixTime(wall.0.saturating_sub(age)).to_string(),
             reason: snapshot.reason.map(|code| code.as_str().to_owned()),
-            missing_side: suspended.then(|| "peer".to_owned()),
+            missing_side: suspended
+                .then(|| if snapshot.paused_here { "local" } else { "peer" }.to_owned()),
             role: match self.role {
                 Role::Initiator => "initiator".to_owned(),
                 Role::Responder => "responder".to_owned(),
@@ -259,6 +274,14 @@ pub(crate) enum Refusal {
     Full,
 }
 
+/// The sessions with one device.
+#[derive(Debug, Default)]
+struct Counts {
+    all: AtomicUsize,
+    /// Those suspended on purpose.
+    dormant: AtomicUsize,
+}
+
 /// All sessions that have not ended, and for a while those that ended with an error. Keyed by the
 /// peer's device as well, so that nobody can name another's session.
 #[derive(Default)]
@@ -266,7 +289,7 @@ pub(crate) struct Registry {
     sessions: DashMap<(DeviceId, SessionId), Arc<SessionHandle>>,
     /// Devices to which the other end of a session may go, and where it is until then.
     guests: DashMap<(DeviceId, SessionId), DeviceId>,
-    per_peer: DashMap<DeviceId, AtomicUsize>,
+    per_peer: DashMap<DeviceId, Counts>,
     ended: Mutex<VecDeque<(Instant, SessionView)>>,
     removed: Notify,
 }
@@ -286,8 +309,21 @@ impl Registry {
             Entry::Occupied(_) => return Err(Refusal::Exists),
             Entry::Vacant(entry) => entry.insert(handle),
         };
-        self.per_peer.entry(peer).or_default().fetch_add(1, Ordering::Relaxed);
+        self.per_peer.entry(peer).or_default().all.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Called by the session's task: whether the session needs nothing of its peer.
+    pub(crate) fn show_dormant(&self, handle: &SessionHandle, dormant: bool) {
+        if handle.dormant.swap(dormant, Ordering::Relaxed) == dormant {
+            return;
+        }
+        if let Some(counts) = self.per_peer.get(&handle.peer().device()) {
+            match dormant {
+                true => counts.dormant.fetch_add(1, Ordering::Relaxed),
+                false => counts.dormant.fetch_sub(1, Ordering::Relaxed),
+            };
+        }
     }
 
     /// The session with this id whose other end is on this device, or may go to it.
@@ -336,7 +372,9 @@ impl Registry {
                 Entry::Occupied(_) => return Err(Refusal::Exists),
                 Entry::Vacant(entry) => entry.insert(Arc::clone(handle)),
             };
-            self.per_peer.entry(now).or_default().fetch_add(1, Ordering::Relaxed);
+            // Who comes from another device is awake.
+            self.show_dormant(handle, false);
+            self.per_peer.entry(now).or_default().all.fetch_add(1, Ordering::Relaxed);
         }
         self.forget_guest(handle);
         *lock(&handle.peer) = peer;
@@ -348,13 +386,21 @@ impl Registry {
 
     fn uncount(&self, peer: DeviceId) {
         if let Some(count) = self.per_peer.get(&peer) {
-            count.fetch_sub(1, Ordering::Relaxed);
+            count.all.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Sessions with this device.
     pub(crate) fn count(&self, peer: DeviceId) -> usize {
-        self.per_peer.get(&peer).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.per_peer.get(&peer).map_or(0, |counts| counts.all.load(Ordering::Relaxed))
+    }
+
+    /// Sessions with this device, without those that are suspended on purpose: these need no channel.
+    pub(crate) fn count_awake(&self, peer: DeviceId) -> usize {
+        self.per_peer.get(&peer).map_or(0, |counts| {
+            let all = counts.all.load(Ordering::Relaxed);
+            all.saturating_sub(counts.dormant.load(Ordering::Relaxed))
+        })
     }
 
     /// Takes a session out; one that was lost, at the time given, stays listed for an hour. What
@@ -362,6 +408,7 @@ impl Registry {
     pub(crate) fn remove(&self, handle: &SessionHandle, lost: Option<(Instant, UnixTime)>) {
         let peer = handle.peer().device();
         self.forget_guest(handle);
+        self.show_dormant(handle, false);
         if self.sessions.remove(&(peer, handle.id)).is_none() {
             return;
         }

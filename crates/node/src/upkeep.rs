@@ -127,6 +127,7 @@ impl Shared {
         for peer in self.all_peers() {
             let sessions = self.sessions.count(peer.device());
             if peer.is_idle()
+                && sessions == 0
                 && !peer.needs_channel(sessions, now)
                 && !peer.may_need_channel(now)
                 && peer.unlinked_for(now) >= RETIRE_AFTER

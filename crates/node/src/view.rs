@@ -32,7 +32,8 @@ pub struct SessionView {
     pub state_since: String,
     /// Why it is suspended or lost; null otherwise.
     pub reason: Option<String>,
-    /// Which side is missing while suspended: `peer`, or null.
+    /// Which side is missing while suspended: `peer`, or `local` where this end was suspended on purpose; null
+    /// otherwise.
     pub missing_side: Option<String>,
     /// `initiator` or `responder`.
     pub role: String,

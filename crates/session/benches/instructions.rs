@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cloak_base::{DeviceId, Instant, Rng, SessionId};
 use cloak_session::{Config, Event, LaneId, LaneUp, Ledger, Memory, Session, State, Transmit};
-use cloak_wire::{Decoder, Frame, Item, Nonce, Secret, SessionFrame, Target, data_header};
+use cloak_wire::{Code, Decoder, Frame, Item, Nonce, Secret, SessionFrame, Target, data_header};
 
 const USAGE: &str = "\
 Usage: cargo bench -p cloak-session --bench instructions [-- --write FILE]
@@ -164,7 +164,7 @@ impl Pair {
     fn resume(&mut self) {
         let (now, lane) = (self.now, self.lane);
         for end in [0, 1] {
-            self.session(end).lane_down(now, lane);
+            self.session(end).lane_down(now, lane, Code::Closed);
             self.ends[end].decoder = Decoder::default();
         }
         self.run();

@@ -25,6 +25,10 @@ pub enum LaneError {
     /// ends.
     #[error("this end is being handed over")]
     Moving,
+    /// Nobody: this end is suspended on purpose, see [`Session::suspend`](crate::Session::suspend). Only
+    /// the lane ends.
+    #[error("this end is suspended on purpose")]
+    Paused,
     /// Resource: memory is short; resume later. Only the lane ends.
     #[error("memory is short")]
     Busy,
@@ -44,6 +48,7 @@ impl LaneError {
             Self::StaleRank => Code::StaleRank,
             Self::Unexpected | Self::Violation(_) | Self::Bug(_) => Code::Violation,
             Self::Moving => Code::Moving,
+            Self::Paused => Code::Paused,
             Self::Busy => Code::Busy,
             Self::UnknownLane => Code::Closed,
         }

@@ -22,6 +22,8 @@ pub enum Planted {
     TakesBackUnasked,
     /// An end that has its next owner still lets the one before take itself back.
     OwnerUnchecked,
+    /// An end that is asked for the session still takes the peer for paused.
+    TakesThePeerForPaused,
 }
 
 impl Config {

@@ -9,6 +9,7 @@ mod commit;
 mod frames;
 mod handover;
 mod lanes;
+mod pause;
 mod settle;
 mod spill;
 mod timers;
@@ -66,6 +67,7 @@ pub struct Session {
     /// The peer's device, from the first lane on.
     owner: Option<DeviceId>,
     hand_over: handover::HandOver,
+    pause: pause::Pause,
 
     send: Send,
     receive: Receive,
@@ -148,6 +150,8 @@ pub enum FirstBytes {
 struct Attempt {
     lane: LaneId,
     rank: Rank,
+    /// The rank that was committed when it was begun.
+    after: Rank,
 }
 
 impl Session {
@@ -220,6 +224,7 @@ impl Session {
             confirmed: role == Role::Initiator,
             owner: None,
             hand_over: handover::HandOver::default(),
+            pause: pause::Pause::default(),
             send: Send::new(0, config.buffer_start, config.buffer_max),
             receive: Receive::new(0, &config, now),
             memory,
@@ -293,6 +298,7 @@ impl Session {
                 Phase::Ended(end) | Phase::Leaving(Leaving { end, .. }) => Some(end.code()),
                 _ => self.suspended.map(|(_, code)| code),
             },
+            paused_here: self.is_paused_here(),
             resumes: self.resumes,
             sent: self.send.sent_max(),
             received: self.receive.received(),

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub since: Instant,
     /// Why it is suspended or lost.
     pub reason: Option<Code>,
+    /// This end has suspended it on purpose, and is not resumed yet.
+    pub paused_here: bool,
     /// How often it changed its lane.
     pub resumes: u64,
     /// Highest offset sent, exclusive.
@@ -56,4 +58,12 @@ pub struct Snapshot {
     pub rtt: Option<Duration>,
     /// The lane in use.
     pub lane: Option<LaneId>,
+}
+
+impl Snapshot {
+    /// Whether one of the ends has suspended it on purpose, so that nothing is needed of the other end's
+    /// device.
+    pub fn is_dormant(&self) -> bool {
+        self.state == State::Suspended && self.reason == Some(Code::Paused)
+    }
 }

@@ -144,6 +144,8 @@ codes! {
     Moving = 53 "moving" Resource;
     /// The session cannot be moved: its state, or its service, does not allow it.
     NotMovable = 54 "not-movable" Request;
+    /// One of its ends has suspended the session on purpose.
+    Paused = 55 "paused" Nobody;
 
     /// The invitation is not known to this device, or its secret is wrong.
     InvitationUnknown = 64 "invitation-unknown" Request;

@@ -41,6 +41,10 @@ pub mod path {
     pub const SESSION_MOVE: &str = "/v1/sessions/move";
     /// POST [`super::SessionId`]: `cloak sessions hold`.
     pub const SESSION_HOLD: &str = "/v1/sessions/hold";
+    /// POST [`super::SessionId`]: `cloak sessions suspend`.
+    pub const SESSION_SUSPEND: &str = "/v1/sessions/suspend";
+    /// POST [`super::SessionId`]: `cloak sessions resume`.
+    pub const SESSION_RESUME: &str = "/v1/sessions/resume";
     /// POST [`super::SessionId`] with an upgrade: `cloak sessions attach`.
     pub const SESSION_ATTACH: &str = "/v1/sessions/attach";
     /// POST [`super::AttachAt`]: `cloak sessions attach --listen` and `--unix`.

@@ -205,6 +205,16 @@ where
             node.hold_session(&id).await?;
             to_json(&SessionId { id })
         }
+        path::SESSION_SUSPEND => {
+            let SessionId { id } = read(body).await?;
+            node.suspend_session(&id).await?;
+            to_json(&SessionId { id })
+        }
+        path::SESSION_RESUME => {
+            let SessionId { id } = read(body).await?;
+            node.resume_session(&id).await?;
+            to_json(&SessionId { id })
+        }
         _ => return Err(no_such_path()),
     })
 }

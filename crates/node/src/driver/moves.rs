@@ -235,9 +235,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Brings in an application where there is none; gives what the one before left for it.
+    /// Brings in an application where there is none, and resumes a session that was suspended here; gives what the one before left for it.
     pub(super) fn attach(
         &mut self,
+        now: Instant,
         application: Box<dyn Application>,
         name: String,
     ) -> Result<Vec<u8>, Code> {
@@ -246,6 +247,8 @@ impl Driver {
             return Err(Code::NotMovable);
         }
         self.bring_in(application, name);
+        // Who attaches wants to go on; where the other end has suspended the session, once that one does.
+        let _ = self.session.resume(now);
         self.show();
         Ok(std::mem::take(&mut self.left.state))
     }
@@ -284,7 +287,7 @@ impl Driver {
 
 impl Moves {
     /// Whether somebody waits for the session to go, or its application is about to.
-    fn is_under_way(&self) -> bool {
+    pub(super) fn is_under_way(&self) -> bool {
         self.packing.is_some() || self.leaving.is_some()
     }
 

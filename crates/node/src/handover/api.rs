@@ -232,6 +232,7 @@ pub(super) fn stays(session: SessionId, code: Code) -> ControlError {
             "a move of it is under way, and where it goes is for the other end to say as soon as it \
              can be reached"
         }
+        Code::Paused => "its other end has suspended it, and is not asked until it resumes",
         Code::Gone => "it ended meanwhile",
         Code::NotAllowed => "the other end does not admit that device",
         Code::NoService | Code::BackendRefused => "its service is not to be had on that device",

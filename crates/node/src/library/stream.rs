@@ -5,14 +5,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use cloak_wire::Code;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{Application, Condition, Departure, STATE_MAX};
+use crate::api::{Application, Condition, Departure, STATE_MAX, Wish, Wished};
 use crate::sync::lock;
 
 /// Bytes that wait between the program and its session, in each direction.
 const PIPE_BYTES: usize = 64 * 1024;
+/// Wishes of a program that may wait for its session; whoever has more waits with them.
+const WISHES_MAX: usize = 4;
 
 /// A session's stream. Dropping it without [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends it in order,
 /// as closing a socket does; a session that was reset or lost is an error of kind
@@ -21,6 +24,7 @@ const PIPE_BYTES: usize = 64 * 1024;
 pub struct Stream {
     pipe: DuplexStream,
     link: Arc<Link>,
+    wishes: mpsc::Sender<Wish>,
 }
 
 /// What a program hears of its session besides bytes. Clones hear the same.
@@ -36,6 +40,7 @@ pub struct LeaveError(pub Stream);
 pub(crate) struct Far {
     pipe: DuplexStream,
     link: Arc<Link>,
+    wishes: mpsc::Receiver<Wish>,
 }
 
 /// What both ends of a pipe share.
@@ -65,7 +70,9 @@ enum Leaving {
 pub(crate) fn pipe() -> (Stream, Far) {
     let (here, there) = tokio::io::duplex(PIPE_BYTES);
     let link = Arc::new(Link { signal: watch::Sender::default(), leaving: Mutex::default() });
-    (Stream { pipe: here, link: Arc::clone(&link) }, Far { pipe: there, link })
+    let (wishes, asked) = mpsc::channel(WISHES_MAX);
+    let stream = Stream { pipe: here, link: Arc::clone(&link), wishes };
+    (stream, Far { pipe: there, link, wishes: asked })
 }
 
 impl Stream {
@@ -95,6 +102,43 @@ impl Stream {
         drop(self);
         waker.into_iter().for_each(Waker::wake);
         Ok(())
+    }
+
+    /// Suspends the session on purpose: its lane is closed, and neither end dials another until
+    /// [`resume`](Self::resume). What was written meanwhile, here or at the other end, waits in buffers; then
+    /// writing waits. Both ends hear of it by [`Signals`], as `suspended` with [`Code::Paused`]. A session that
+    /// stays suspended for `[session] linger` is lost.
+    ///
+    /// # Errors
+    /// [`Code::Moving`] while it is about to move, [`Code::NotMovable`] where it cannot be suspended: the
+    /// other end is on this very device, or it ends. [`Code::Gone`] when it is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take it back.
+    pub async fn suspend(&self) -> Result<(), Code> {
+        self.wish(Wished::Suspend).await
+    }
+
+    /// Goes on with a session that was suspended here, by this program or an operator; does nothing with one
+    /// that was not. Returns at once: [`Signals`] tell when there is a lane.
+    ///
+    /// # Errors
+    /// [`Code::Paused`]: only the other end has suspended it, and goes on when it is resumed there.
+    /// [`Code::NotMovable`] and [`Code::Gone`] as for [`suspend`](Self::suspend).
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take it back.
+    pub async fn resume(&self) -> Result<(), Code> {
+        self.wish(Wished::Resume).await
+    }
+
+    async fn wish(&self, what: Wished) -> Result<(), Code> {
+        let (answer, granted) = oneshot::channel();
+        if self.wishes.send(Wish { what, answer }).await.is_err() {
+            let is_over = self.link.signal.borrow().is_over;
+            return Err(if is_over { Code::Gone } else { Code::NotMovable });
+        }
+        granted.await.unwrap_or(Err(Code::Gone))
     }
 
     fn read_what_is_there(&mut self) -> Vec<u8> {
@@ -252,6 +296,18 @@ impl Application for Far {
             }
             Leaving::No => Poll::Pending,
         }
+    }
+
+    fn poll_wish(&mut self, cx: &mut Context<'_>) -> Poll<Wish> {
+        match self.wishes.poll_recv(cx) {
+            Poll::Ready(Some(wish)) => Poll::Ready(wish),
+            // The program has dropped its stream, and asks no more.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn refuse_wishes(&mut self) {
+        self.wishes.close();
     }
 
     fn tell(&mut self, condition: &Condition) {

@@ -66,7 +66,8 @@ impl Peer {
             .then_some(OverlayLink { generation: overlay.generation, dialled_at: link.dialled_at })
     }
 
-    /// Whether a channel is needed, so that one is dialled: by the overlay, or by `sessions`.
+    /// Whether a channel is needed, so that one is dialled: by the overlay, or by so many `sessions` that are
+    /// not suspended on purpose.
     pub(crate) fn needs_channel(&self, sessions: usize, now: Instant) -> bool {
         let overlay = lock(&self.overlay);
         let kept = overlay.is_neighbour || overlay.keep_until > now;

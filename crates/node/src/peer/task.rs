@@ -152,7 +152,7 @@ impl Task {
 
     /// Whether anything needs a channel to the peer.
     fn is_needed(&self) -> bool {
-        let sessions = self.shared.sessions.count(self.peer.device());
+        let sessions = self.shared.sessions.count_awake(self.peer.device());
         self.peer.needs_channel(sessions, self.now())
     }
 
@@ -160,7 +160,7 @@ impl Task {
     fn ask_where(&mut self) {
         let now = self.now();
         let in_outage = self.channels.is_empty() && !self.proven && self.redial.is_running();
-        if !in_outage || self.shared.sessions.count(self.peer.device()) == 0 {
+        if !in_outage || self.shared.sessions.count_awake(self.peer.device()) == 0 {
             self.ask_at = now + ASK_AFTER;
         } else if now >= self.ask_at {
             self.ask_at = now + ASK_EVERY;

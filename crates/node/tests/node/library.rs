@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloak_node::{
     Arrival, Code, Home, InitNames, InviteKind, InviteRequest, Listener, Listeners, Node,
-    SessionState, Stream,
+    SessionState, Signals, Stream,
 };
 use cloak_transport::SystemClock;
 use tempfile::TempDir;
@@ -369,4 +369,77 @@ async fn an_end_that_has_finished_moves() {
         rows.iter().all(Vec::is_empty).then_some(())
     })
     .await;
+}
+
+async fn condition_is(signals: &mut Signals, state: SessionState, reason: Option<Code>) {
+    let heard = async {
+        while signals.condition().is_none_or(|now| (now.state, now.reason) != (state, reason)) {
+            assert!(signals.changed().await.is_some(), "it is over");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it is told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_suspend_their_session_at_either_end_and_are_told() {
+    let alice = found("alice").await;
+    let bob = join(&alice.node, InviteKind::Member, Some("bob"), "one").await;
+    let mut listener = bob.listeners.listen(COUNTER, |_| true).unwrap();
+    bob.node.reload(config());
+    let here = connect(&alice.node, "bob.cloak", COUNTER).await;
+    let there = listener.accept().await.unwrap().stream;
+    let mut streams = [here, there];
+    let mut signals = [0, 1].map(|end| streams[end].signals());
+    // The service's end is first: it waits until the client is known to have its session.
+    for round in 0..4 {
+        let (this, that) = (1 - round % 2, round % 2);
+        streams[this].suspend().await.unwrap();
+        for signals in &mut signals {
+            condition_is(signals, SessionState::Suspended, Some(Code::Paused)).await;
+        }
+        assert_eq!(streams[that].resume().await, Err(Code::Paused));
+        for end in [this, that] {
+            streams[end].write_all(b"meanwhile").await.unwrap();
+        }
+        for node in [&alice.node, &bob.node] {
+            eventually("what is written is kept", || async {
+                let row = node.sessions().remove(0);
+                assert_eq!(row.lane, None);
+                (row.bytes_held == 9).then_some(())
+            })
+            .await;
+        }
+        streams[this].resume().await.unwrap();
+        for signals in &mut signals {
+            condition_is(signals, SessionState::Live, None).await;
+        }
+        for end in [this, that] {
+            let mut read = [0; 9];
+            streams[end].read_exact(&mut read).await.unwrap();
+            assert_eq!(&read, b"meanwhile");
+        }
+    }
+    let [here, there] = streams;
+    drop((here, listener));
+    let mut there = there;
+    assert_eq!(there.read(&mut [0; 1]).await.unwrap(), 0, "the end");
+    there.shutdown().await.unwrap();
+    eventually("the session is over", || async {
+        (there.suspend().await == Err(Code::Gone)).then_some(())
+    })
+    .await;
+}
+
+/// A service of the same device has no session to suspend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_to_this_very_device_is_not_suspended() {
+    let alice = found("alice").await;
+    let mut listener = alice.listeners.listen(COUNTER, |_| true).unwrap();
+    alice.node.reload(config());
+    let mut here = alice.node.connect("alice.cloak", COUNTER).await.unwrap();
+    let mut there = listener.accept().await.unwrap().stream;
+    assert_eq!(here.suspend().await, Err(Code::NotMovable));
+    assert_eq!(there.resume().await, Err(Code::NotMovable));
+    here.write_all(b"!").await.unwrap();
+    assert_eq!(there.read_u8().await.unwrap(), b'!');
 }

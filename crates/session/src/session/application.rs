@@ -151,6 +151,7 @@ impl Session {
             self.receive.abandon();
             self.spill = Spill::default();
         }
+        self.wake();
         self.phase = Phase::Leaving(Leaving { end, tell, until });
     }
 

@@ -38,6 +38,7 @@ impl Session {
         let was_riding = self.phase == Phase::Open && self.is_riding();
         self.committed = rank;
         self.improving = false;
+        self.note_awake();
         if let Some(attempt) = self.attempt {
             if attempt.lane == lane {
                 self.attempt = None;

@@ -8,7 +8,7 @@ use super::{Leaving, Phase, Session, Tell};
 use crate::error::{LaneError, Violation};
 use crate::lane::{Greeting, Heard, Hearing};
 use crate::proof::{Claim, same_secret, verify_resume, verify_resumed};
-use crate::{End, Event, LaneEnds, LaneId, Rank, Role, Suspicion};
+use crate::{End, Event, LaneEnds, LaneId, Planted, Rank, Role, Suspicion};
 
 impl Session {
     /// Takes a frame that arrived on `lane`.
@@ -123,6 +123,9 @@ impl Session {
         if self.is_away() {
             return Err(LaneError::Moving);
         }
+        if self.is_resting() {
+            return Err(LaneError::Paused);
+        }
         let rank = Rank { epoch: open.epoch, role: Role::Initiator };
         if self.current == Some(lane) && rank == self.committed && !self.confirmed {
             return Ok(()); // The one that `respond` was given.
@@ -199,6 +202,12 @@ impl Session {
         if !self.send.can_replay(received) {
             // Overtaken by an `Ack` on the lane that it was to replace.
             return Err(LaneError::StaleRank);
+        }
+        if !self.config.has(Planted::TakesThePeerForPaused) {
+            self.note_awake();
+        }
+        if self.is_resting() {
+            return Err(LaneError::Paused);
         }
         if self.paused_until.is_some() && self.memory.is_short() {
             return Err(LaneError::Busy);

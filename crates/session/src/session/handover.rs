@@ -62,16 +62,25 @@ pub(super) struct HandOver {
     verdict: Option<Verdict>,
 }
 
+impl HandOver {
+    /// Gives up what was not asked yet, or asked in vain; true where somebody waits for it.
+    pub(super) fn withdraw_ask(&mut self) -> bool {
+        self.ask.take().is_some_and(|ask| !ask.withdrawn)
+    }
+}
+
 impl Session {
     /// Asks the other end to let this one go to the device `to`, as soon as there is a lane that
     /// works and the session is known to be open at both ends. [`Event::MayMove`] or [`Event::Stay`] follows.
     ///
     /// # Errors
     /// [`Code::NotMovable`] unless the session is open here; [`Code::Moving`] while a hand-over
-    /// of either end is under way.
+    /// of either end is under way; [`Code::Paused`] where the other end has suspended the session. What this
+    /// end has suspended is resumed.
     pub fn hand_over(&mut self, now: Instant, to: DeviceId) -> Result<(), Code> {
         self.tick(now);
         self.may_hand_over()?;
+        self.wake();
         self.hand_over.ask = Some(Ask { to, due: true, withdrawn: false });
         self.settle();
         Ok(())
@@ -82,6 +91,12 @@ impl Session {
     /// # Errors
     /// As there.
     pub fn may_hand_over(&self) -> Result<(), Code> {
+        self.may_change_owner()?;
+        if self.is_paused_there() { Err(Code::Paused) } else { Ok(()) }
+    }
+
+    /// Whether the session is open, and neither end about to go.
+    pub(super) fn may_change_owner(&self) -> Result<(), Code> {
         let is_moving = self.hand_over.ask.is_some() || self.hand_over.peer_to.is_some();
         match self.phase {
             Phase::Open if !is_moving => Ok(()),
@@ -228,7 +243,7 @@ impl Session {
             self.hand_over.verdict = Some(Err(Code::Moving));
             return Ok(());
         }
-        if self.hand_over.ask.take().is_some_and(|ask| !ask.withdrawn) {
+        if self.hand_over.withdraw_ask() {
             self.events.push_back(Event::Stay(Code::Moving));
         }
         self.hand_over.verdict = Some(Ok(()));
@@ -257,7 +272,7 @@ impl Session {
 
     pub(super) fn handle_stay(&mut self, generation: Generation, code: Code) {
         if generation == self.hand_over.generation.next()
-            && self.hand_over.ask.take().is_some_and(|ask| !ask.withdrawn)
+            && self.hand_over.withdraw_ask()
         {
             self.events.push_back(Event::Stay(code));
         }

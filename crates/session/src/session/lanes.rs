@@ -43,9 +43,13 @@ impl Session {
         self.settle();
     }
 
-    /// The lane's transport broke, or the peer closed it.
-    pub fn lane_down(&mut self, now: Instant, lane: LaneId) {
+    /// The lane's transport broke, or the peer closed it: with this code, [`Code::Closed`] where it gave
+    /// none.
+    pub fn lane_down(&mut self, now: Instant, lane: LaneId, code: Code) {
         self.tick(now);
+        if code == Code::Paused {
+            self.note_paused(lane);
+        }
         if self.attempt.is_some_and(|attempt| attempt.lane == lane) {
             self.pause_for_move();
         }
@@ -57,6 +61,9 @@ impl Session {
     /// wanted if it does not answer soon.
     pub fn suspect(&mut self, now: Instant, why: Suspicion) {
         let now = self.tick(now);
+        if why == Suspicion::Nudged {
+            self.note_awake();
+        }
         let rtt = self.rtt.smoothed();
         let tried = self.attempt.map(|attempt| attempt.lane);
         // What the peer says of its lanes is older than an attempt under way.
@@ -104,7 +111,8 @@ impl Session {
             Phase::Taking => true,
             Phase::Away { .. } | Phase::Ended(_) => false,
         };
-        if !is_needed || self.attempt.is_some() || self.paused_until.is_some() {
+        let is_futile = self.paused_until.is_some() || self.is_paused();
+        if !is_needed || self.attempt.is_some() || is_futile {
             return;
         }
         let Some(lane) = self.spare() else { return };
@@ -120,7 +128,8 @@ impl Session {
             lane.liveness.heard(now);
         }
         self.attempted = epoch;
-        self.attempt = Some(Attempt { lane, rank: Rank { epoch, role: self.role } });
+        let (rank, after) = (Rank { epoch, role: self.role }, self.committed);
+        self.attempt = Some(Attempt { lane, rank, after });
     }
 
     /// A lane that we dialled and have not used: kept for when the present attempt fails.

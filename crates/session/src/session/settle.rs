@@ -16,6 +16,7 @@ impl Session {
             self.settle_leaving(leaving);
         }
         if !self.is_ended() {
+            self.settle_pause();
             self.settle_suspension();
             self.settle_wants();
         }
@@ -59,12 +60,19 @@ impl Session {
                 self.busy_at = self.now;
                 self.tell_state(Event::Suspended);
             }
+            (false, Some((since, code))) => {
+                let why = self.why_suspended();
+                if (why == Code::Paused) != (code == Code::Paused) {
+                    self.suspended = Some((since, why));
+                }
+            }
             _ => {}
         }
     }
 
     fn why_suspended(&self) -> Code {
         match self.current {
+            _ if self.is_paused() => Code::Paused,
             _ if self.may_peer_move() => Code::Moving,
             None => Code::PeerUnreachable,
             Some(_) => Code::Timeout,
@@ -103,7 +111,8 @@ impl Session {
 
     /// Whether a further lane would help. While one is tried it would not.
     fn wants_lane(&self) -> bool {
-        if self.attempt.is_some() || self.spare().is_some() || self.paused_until.is_some() {
+        let is_futile = self.paused_until.is_some() || self.is_paused();
+        if self.attempt.is_some() || self.spare().is_some() || is_futile {
             return false;
         }
         match self.phase {

@@ -1,11 +1,13 @@
 //! One end alone against frames made by hand: which check comes first, and the exact error.
 
+mod pauses;
+
 use std::time::Duration;
 
 use cloak_base::{DeviceId, Epoch, Generation, Incarnation, Instant, Rng, SessionId};
 use cloak_session::{
     CapsuleError, Claim, Config, End, Event, FirstBytes, LaneEnds, LaneError, LaneId, LaneUp,
-    Ledger, Role, Session, State, Transmit, Violation, resume_proof, resumed_proof,
+    Ledger, Role, Session, State, Suspicion, Transmit, Violation, resume_proof, resumed_proof,
 };
 use cloak_wire::{
     Capsule, Code, Early, Nonce, Open, Opened, Proof, Received, Resume, Resumed, Secret, Sent,
@@ -156,7 +158,7 @@ fn a_resume_shows_nothing_until_something_follows_its_answer() {
     let probe = SessionFrame::Probe { number: 1, unheard: false };
     let ack = SessionFrame::Ack { delivered: 60, credit: 1000 };
     let mut session = responder();
-    session.lane_down(NOW, LaneId(1));
+    session.lane_down(NOW, LaneId(1), Code::Closed);
     assert_eq!(events(&mut session), [Event::Suspended, Event::LaneWanted]);
     assert_eq!(try_resume(&mut session, 2, resume(2, 60, 60, 1000)), Ok(()));
     assert!(matches!(frames(&mut session, 2)[..], [SessionFrame::Resumed(_)]));
@@ -189,7 +191,7 @@ fn an_answer_that_nothing_follows_leads_to_another_lane() {
     let ack = SessionFrame::Ack { delivered: 100, credit: 1000 };
     session.handle_frame(NOW, LaneId(1), ack).unwrap();
     let idle = NOW + Duration::from_secs(3600);
-    session.lane_down(idle, LaneId(1));
+    session.lane_down(idle, LaneId(1), Code::Closed);
     session.lane_up(idle, up(2, false));
     let resume = SessionFrame::Resume(resume(2, 100, 100, 1000));
     session.handle_frame(idle, LaneId(2), resume).unwrap();
@@ -267,7 +269,7 @@ fn zombie_lane_never_blocks_resume() {
 #[test]
 fn a_resumed_below_the_committed_rank_closes_only_its_lane() {
     let mut session = initiator();
-    session.lane_down(NOW, LaneId(1));
+    session.lane_down(NOW, LaneId(1), Code::Closed);
     session.lane_up(NOW, up(2, true));
     let sent = frames(&mut session, 2);
     let [SessionFrame::Resume(Resume { epoch, .. })] = sent[..] else { panic!("{sent:?}") };
@@ -300,7 +302,7 @@ fn a_resumed_below_the_committed_rank_closes_only_its_lane() {
 #[test]
 fn resumed_before_hello_is_a_bug_of_the_driver() {
     let mut session = initiator();
-    session.lane_down(NOW, LaneId(1));
+    session.lane_down(NOW, LaneId(1), Code::Closed);
     session.lane_up(NOW, LaneUp { peer_nonce: None, ..up(2, true) });
     frames(&mut session, 2);
     let (epoch, proof) = (Epoch(2), Proof([0; 32].into()));
@@ -312,7 +314,7 @@ fn resumed_before_hello_is_a_bug_of_the_driver() {
 #[test]
 fn a_lane_without_the_peers_hello_makes_way_for_the_next() {
     let mut session = initiator();
-    session.lane_down(NOW, LaneId(1));
+    session.lane_down(NOW, LaneId(1), Code::Closed);
     session.lane_up(NOW, LaneUp { peer_nonce: None, ..up(2, true) });
     let [SessionFrame::Resume(first)] = &frames(&mut session, 2)[..] else { panic!("no resume") };
     session.lane_up(NOW, LaneUp { peer_nonce: None, ..up(3, true) });
@@ -396,7 +398,7 @@ fn clean_end_with_lost_last_ack_is_not_a_loss() {
         frames(&mut session, 1);
         session.handle_frame(NOW, LaneId(1), SessionFrame::Fin).unwrap();
         session.fin_delivered(NOW);
-        session.lane_down(NOW, LaneId(1));
+        session.lane_down(NOW, LaneId(1), Code::Closed);
         session.lane_up(NOW, up(2, true));
         frames(&mut session, 2);
         let gone = SessionFrame::Gone { session: ID, code, delivered };
@@ -581,7 +583,7 @@ fn a_question_that_was_lost_is_asked_again() {
     let generation = Generation(1);
     let question = SessionFrame::Move { generation, to: NEXT };
     assert_eq!(frames(&mut session, 1), std::slice::from_ref(&question));
-    session.lane_down(NOW, LaneId(1));
+    session.lane_down(NOW, LaneId(1), Code::Closed);
     try_resume(&mut session, 2, resume(2, 40, 40, 1000)).unwrap();
     assert!(frames(&mut session, 2).contains(&question));
     // Nobody wants it any more: it is answered, and then taken back.
@@ -635,7 +637,7 @@ fn a_restart_does_not_end_a_session_that_was_handed_over() {
 #[test]
 fn that_a_session_moved_does_not_end_it() {
     let mut session = initiator();
-    session.lane_down(NOW, LaneId(1));
+    session.lane_down(NOW, LaneId(1), Code::Closed);
     session.lane_up(NOW, up(2, true));
     assert!(matches!(frames(&mut session, 2)[..], [SessionFrame::Resume(_)]));
     let gone = |code| SessionFrame::Gone { session: ID, code, delivered: 0 };

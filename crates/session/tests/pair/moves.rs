@@ -18,6 +18,7 @@ use cloak_session::{
 use cloak_wire::{Capsule, Code, Secret, Target};
 
 use crate::app::App;
+use crate::plan::Pauses;
 use crate::side::device;
 use crate::wire::{Bound, Item, Wire};
 
@@ -63,6 +64,10 @@ enum Happening {
     LetGo(usize, Generation),
     Cut,
     Vanish(usize, bool),
+    /// An end is suspended on purpose.
+    Suspend(usize),
+    /// It goes on, wherever it is.
+    Resume(usize),
 }
 
 struct Device {
@@ -105,12 +110,13 @@ struct World {
     /// Bytes that each application writes in one step of some 75 ms.
     pieces: [u64; 2],
     moves: [u32; 2],
+    pauses: u32,
     was_refused: bool,
     is_traced: bool,
 }
 
 impl World {
-    fn new(seed: u64, planted: Option<Planted>) -> Self {
+    fn new(seed: u64, planted: Option<Planted>, pauses: Pauses) -> Self {
         let mut rng = Rng::from_u64(seed ^ 0x0b0e);
         let now = Instant::from_micros(1_000_000_000);
         let totals = [0, 1].map(|_| {
@@ -133,7 +139,8 @@ impl World {
         });
         let mut world = Self {
             now,
-            config: Config { planted, ..Config::default() },
+            // Buffers that are elsewhere are for the other schedules.
+            config: Config { planted, spill_after: HEALED_MAX, ..Config::default() },
             devices,
             apps: [App::new(0, totals[0]), App::new(1, totals[1])],
             links: HashMap::new(),
@@ -144,15 +151,16 @@ impl World {
             quiet_at: now,
             pieces: [0; 2],
             moves: [0; 2],
+            pauses: 0,
             was_refused: false,
             is_traced: std::env::var_os("CLOAK_SEED").is_some(),
             rng,
         };
-        world.begin();
+        world.begin(pauses);
         world
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, pauses: Pauses) {
         let (now, secret) = (self.now, Secret(self.rng.bytes().into()));
         let (memory, rng) = (self.devices[0].memory.clone(), self.rng.split());
         let session = Session::initiate(
@@ -180,6 +188,13 @@ impl World {
                 _ => Happening::Vanish(index(&mut self.rng, 4), true),
             };
             self.schedule(at, what);
+            self.quiet_at = self.quiet_at.max(at);
+        }
+        let most = if pauses == Pauses::Some { 6 } else { 0 };
+        for _ in 0..most {
+            let at = now + Duration::from_millis(self.rng.below(spread));
+            let end = index(&mut self.rng, 2);
+            self.schedule(at, Happening::Suspend(end));
             self.quiet_at = self.quiet_at.max(at);
         }
         self.schedule(now, Happening::Application(0));
@@ -295,6 +310,15 @@ impl World {
                     self.deliver_all();
                 }
             }
+            Happening::Suspend(end) => self.suspend(end),
+            Happening::Resume(end) => {
+                for number in HOMES[end] {
+                    self.with(number, |session, now| {
+                        // Where the other end is paused as well, it goes on when that one does.
+                        let _ = session.resume(now);
+                    });
+                }
+            }
         }
     }
 
@@ -304,6 +328,19 @@ impl World {
             what(session, now);
             self.pump(number);
         }
+    }
+
+    fn suspend(&mut self, end: usize) {
+        let mut suspended = false;
+        if let Some(number) = HOMES[end].into_iter().find(|home| self.owns(*home)) {
+            self.trace(number, format_args!("is to suspend"));
+            self.with(number, |session, now| suspended = session.suspend(now).is_ok());
+        }
+        self.pauses += u32::from(suspended);
+        let most = [100, 30_000][index(&mut self.rng, 2)];
+        let back = self.soon(most);
+        self.quiet_at = self.quiet_at.max(back);
+        self.schedule(back, Happening::Resume(end));
     }
 
     fn ask(&mut self, end: usize) {
@@ -421,9 +458,9 @@ impl World {
         match event {
             Event::LaneWanted => self.want(number),
             Event::LaneUnwanted => self.devices[number].wants = false,
-            Event::Evict { lane, .. } => {
+            Event::Evict { lane, code } => {
                 let side = usize::from(self.links[&lane].devices[1] == number);
-                self.close(lane, side);
+                self.close(lane, side, code);
             }
             Event::LaneFree(lane) => {
                 let link = self.links.get_mut(&lane).unwrap();
@@ -537,15 +574,20 @@ fn index(rng: &mut Rng, count: u64) -> usize {
     usize::try_from(rng.below(count)).unwrap()
 }
 
-fn run(seed: u64, planted: Option<Planted>) -> [u32; 2] {
-    let mut world = World::new(seed, planted);
+fn run(seed: u64, planted: Option<Planted>, pauses: Pauses) -> World {
+    let mut world = World::new(seed, planted, pauses);
     world.run();
-    world.moves
+    world
 }
 
-fn failures(seeds: std::ops::Range<u64>, planted: Option<Planted>, most: usize) -> Vec<String> {
+fn failures(
+    seeds: std::ops::Range<u64>,
+    planted: Option<Planted>,
+    pauses: Pauses,
+    most: usize,
+) -> Vec<String> {
     let failure = |seed| {
-        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, planted)));
+        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, planted, pauses)));
         ran.err().map(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?");
@@ -555,30 +597,48 @@ fn failures(seeds: std::ops::Range<u64>, planted: Option<Planted>, most: usize) 
     seeds.filter_map(failure).take(most).collect()
 }
 
-#[test]
-fn ends_that_move_have_one_owner_and_lose_no_byte() {
+/// Runs many schedules, or the one of `CLOAK_SEED`.
+fn run_schedules(pauses: Pauses) {
     if let Some(seed) = std::env::var("CLOAK_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        println!("moved {:?} times", run(seed, None));
+        println!("moved {:?} times", run(seed, None, pauses).moves);
         return;
     }
     let full = std::env::var_os("CLOAK_FULL").is_some_and(|value| value == "1");
     let count = if full { SCHEDULES_FULL } else { SCHEDULES };
-    let failed = failures(0..count, None, 10);
+    let failed = failures(0..count, None, pauses, 10);
     assert!(failed.is_empty(), "run one alone with CLOAK_SEED=n:\n{}", failed.join("\n"));
+}
+
+#[test]
+fn ends_that_move_have_one_owner_and_lose_no_byte() {
+    run_schedules(Pauses::None);
+}
+
+#[test]
+fn ends_that_move_and_are_suspended_have_one_owner_and_lose_no_byte() {
+    run_schedules(Pauses::Some);
 }
 
 /// The schedules do what they are for.
 #[test]
 fn schedules_move_both_ends_more_than_once() {
-    let moves: Vec<_> = (0..200).map(|seed| run(seed, None)).collect();
+    let moves: Vec<_> = (0..200).map(|seed| run(seed, None, Pauses::None).moves).collect();
     assert!(moves.iter().filter(|[a, b]| *a > 0 && *b > 0).count() > 10, "{moves:?}");
     assert!(moves.iter().any(|[a, _]| *a > 2), "{moves:?}");
     assert!(moves.iter().any(|[_, b]| *b > 2), "{moves:?}");
 }
 
 #[test]
+fn schedules_move_and_suspend() {
+    let worlds: Vec<_> = (0..200).map(|seed| run(seed, None, Pauses::Some)).collect();
+    let both = worlds.iter().filter(|world| world.pauses > 2 && world.moves != [0; 2]);
+    assert!(both.count() > 50);
+}
+
+#[test]
 fn planted_bugs_of_moves_are_found() {
     for bug in [Planted::TakesBackUnasked, Planted::OwnerUnchecked] {
-        assert!(!failures(0..300, Some(bug), 1).is_empty(), "{bug:?} was not found");
+        let found = failures(0..300, Some(bug), Pauses::None, 1);
+        assert!(!found.is_empty(), "{bug:?} was not found");
     }
 }

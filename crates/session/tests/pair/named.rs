@@ -375,3 +375,55 @@ fn shed_bytes_come_again() {
     assert_eq!(world.sides[1].app.read, 200_000);
     assert!(world.sides[1].events.contains(&Event::Suspended));
 }
+
+/// Where the code gets lost the end that waits asks once more; then nobody dials.
+#[test]
+fn nobody_dials_while_an_end_is_suspended_on_purpose() {
+    for seed in 0..50 {
+        for side in 0..2 {
+            let begin = 2 * S + (seed as u32) * 7 * MS;
+            let mut plan = steady().with(begin, Fault::Suspend(side, 60 * S));
+            plan.totals = [300_000; 2];
+            let mut world = World::new(seed, plan);
+            world.run_for(begin + 2 * S, |_| false);
+            assert_eq!(states(&mut world), [State::Suspended; 2], "seed {seed}");
+            let lanes = world.wires.len();
+            assert!(lanes <= 6, "seed {seed}: {lanes} lanes");
+            for silence in [Fault::Cut { all: true }, Fault::Silence { from: BOTH, length: S }] {
+                world.strike(silence);
+            }
+            world.run_for(50 * S, |_| false);
+            assert_eq!(world.wires.len(), lanes, "seed {seed}: a lane was dialled");
+            world.run();
+            assert_eq!(world.sides[side].app.read, 300_000);
+        }
+    }
+}
+
+/// Whoever is resumed first: each of them owes the other a dial, and the last one pays.
+#[test]
+fn both_ends_suspended_come_back_in_any_order() {
+    for seed in 0..100u64 {
+        let ms = |factor, most| Duration::from_millis(seed * factor % most);
+        let mut plan = steady()
+            .with(2 * S + ms(7, 300), Fault::Suspend(0, 5 * S + ms(13, 4_000)))
+            .with(2 * S + ms(11, 300), Fault::Suspend(1, 5 * S + ms(17, 4_000)));
+        (plan.jitter, plan.totals) = (MS * (seed as u32 % 3) * 20, [1_500_000; 2]);
+        let mut world = World::new(seed, plan);
+        world.run_for(13 * S, |_| false);
+        assert_eq!(states(&mut world), [State::Live; 2], "seed {seed}");
+        world.run();
+    }
+}
+
+#[test]
+fn a_session_that_stays_suspended_on_purpose_is_lost_at_both_ends() {
+    let mut plan = steady().with(2 * S, Fault::Suspend(1, 300 * S));
+    plan.config.linger = 60 * S;
+    let mut world = World::new(1, plan);
+    world.run_for(80 * S, |_| false);
+    for side in 0..2 {
+        assert_eq!(ended(&world, side), Some(End::Lost(Code::LingerExceeded)));
+        assert_eq!(world.sides[side].app.reset, Some(Code::LingerExceeded));
+    }
+}

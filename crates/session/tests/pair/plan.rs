@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Hostile(usize),
     /// A side's gateway restarts and remembers nothing.
     Restart(usize),
+    /// A side is suspended on purpose for a while.
+    Suspend(usize, Duration),
 }
 
 impl Fault {
@@ -41,6 +43,13 @@ impl Fault {
     pub(crate) fn is_lethal(self) -> bool {
         matches!(self, Self::Reset(_) | Self::ResetBoth | Self::Hostile(_) | Self::Restart(_))
     }
+}
+
+/// Whether ends are suspended on purpose in a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pauses {
+    None,
+    Some,
 }
 
 #[derive(Debug, Clone)]
@@ -125,6 +134,18 @@ impl Plan {
         plan.early = early.min(EARLY_MAX as u64).min(plan.totals[0]);
         plan.acquainted = rng.chance(2, 3);
         plan
+    }
+
+    /// Suspends the ends on purpose, too.
+    pub(crate) fn with_pauses(mut self, rng: &mut Rng) -> Self {
+        let spread = [200, 3_000, 30_000][pick(rng, 3)];
+        for _ in 0..1 + rng.below(6) {
+            let at = Duration::from_millis(rng.below(spread));
+            let length = Duration::from_millis(below(rng, [100, 5_000, 100_000]));
+            self.faults.push((at, Fault::Suspend(pick(rng, 2), length)));
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
+        self
     }
 
     pub(crate) fn with(mut self, at: Duration, fault: Fault) -> Self {

@@ -5,41 +5,58 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cloak_base::Rng;
 use cloak_session::Planted;
 
-use crate::plan::Plan;
+use crate::plan::{Pauses, Plan};
 use crate::world::World;
 
 const SCHEDULES: u64 = 3_000;
 const SCHEDULES_FULL: u64 = 100_000;
 
-fn run(seed: u64, planted: Option<Planted>) -> u64 {
-    let mut plan = Plan::draw(&mut Rng::from_u64(seed));
+fn plan(seed: u64, pauses: Pauses) -> Plan {
+    let mut rng = Rng::from_u64(seed);
+    let plan = Plan::draw(&mut rng);
+    if pauses == Pauses::Some { plan.with_pauses(&mut rng) } else { plan }
+}
+
+fn run(seed: u64, planted: Option<Planted>, pauses: Pauses) -> u64 {
+    let mut plan = plan(seed, pauses);
     plan.config.planted = planted;
     let mut world = World::new(seed, plan);
     world.run();
     world.log_hash()
 }
 
-#[test]
-fn random_schedules_deliver_every_byte_once_or_end_with_an_error() {
+/// Runs many schedules, or the one of `CLOAK_SEED`.
+fn run_schedules(pauses: Pauses) {
     if let Some(seed) = std::env::var("CLOAK_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        println!("{:#?}", Plan::draw(&mut Rng::from_u64(seed)));
-        run(seed, None);
+        println!("{:#?}", plan(seed, pauses));
+        run(seed, None, pauses);
         return;
     }
     let full = std::env::var_os("CLOAK_FULL").is_some_and(|value| value == "1");
     let count = if full { SCHEDULES_FULL } else { SCHEDULES };
-    let failed = failures(0..count, None, 10);
+    let failed = failures(0..count, None, pauses, 10);
     assert!(failed.is_empty(), "run one alone with CLOAK_SEED=n:\n{}", failed.join("\n"));
+}
+
+#[test]
+fn random_schedules_deliver_every_byte_once_or_end_with_an_error() {
+    run_schedules(Pauses::None);
+}
+
+#[test]
+fn random_schedules_with_pauses_deliver_every_byte_once_or_end_with_an_error() {
+    run_schedules(Pauses::Some);
 }
 
 /// The first `most` seeds that fail, and how.
 fn failures(
     seeds: impl Iterator<Item = u64>,
     planted: Option<Planted>,
+    pauses: Pauses,
     most: usize,
 ) -> Vec<String> {
     let failure = |seed| {
-        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, planted)));
+        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, planted, pauses)));
         ran.err().map(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?");
@@ -59,7 +76,7 @@ fn schedules_that_found_a_bug() {
         (5, "an answer that comes late goes on after what went early, not after what was sent"),
         (70, "a resume that stands for an answer may acknowledge what went early"),
     ] {
-        let failed = failures([seed].into_iter(), None, 1);
+        let failed = failures([seed].into_iter(), None, Pauses::None, 1);
         assert!(failed.is_empty(), "{bug}: {failed:?}");
     }
 }
@@ -67,9 +84,10 @@ fn schedules_that_found_a_bug() {
 #[test]
 fn same_seed_same_event_log() {
     for seed in 0..50 {
-        assert_eq!(run(seed, None), run(seed, None), "seed {seed}");
+        let once = run(seed, None, Pauses::Some);
+        assert_eq!(once, run(seed, None, Pauses::Some), "seed {seed}");
     }
-    assert_ne!(run(1, None), run(2, None));
+    assert_ne!(run(1, None, Pauses::None), run(2, None, Pauses::None));
 }
 
 #[test]
@@ -81,6 +99,9 @@ fn planted_bugs_are_found() {
         Planted::OffByOneReplay,
         Planted::Offset32Bit,
     ] {
-        assert!(!failures(0..300, Some(bug), 1).is_empty(), "{bug:?} was not found");
+        let found = failures(0..300, Some(bug), Pauses::None, 1);
+        assert!(!found.is_empty(), "{bug:?} was not found");
     }
+    let bug = Planted::TakesThePeerForPaused;
+    assert!(!failures(0..3_000, Some(bug), Pauses::Some, 1).is_empty(), "{bug:?} was not found");
 }

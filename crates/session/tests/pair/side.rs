@@ -192,7 +192,7 @@ impl World {
             Event::Opened | Event::Suspended | Event::Resumed | Event::Refused(_) => {}
             Event::LaneWanted => self.want(side),
             Event::LaneUnwanted => self.sides[side].wants = false,
-            Event::Evict { lane, .. } => self.close(lane, side),
+            Event::Evict { lane, code } => self.close(lane, side, code),
             Event::LaneFree(lane) => self.free(lane, side),
             Event::Finish => {
                 let app = &mut self.sides[side].app;
@@ -267,15 +267,15 @@ impl World {
         match (bound, item) {
             (Bound::Closed, _) => {}
             (Bound::Free, item) => assert!(
-                matches!(item, Item::End | Item::Hello(..)),
+                matches!(item, Item::End(_) | Item::Hello(..)),
                 "{item:?} on a lane that was free at side {side}"
             ),
-            (_, Item::End) => {
+            (_, Item::End(code)) => {
                 self.wires.get_mut(&lane).unwrap().bound[side] = Bound::Closed;
                 if bound == Bound::Session {
                     self.trace(side, format_args!("loses {lane:?}"));
-                    self.session(side).lane_down(now, lane);
-                    self.send_end(lane, side);
+                    self.session(side).lane_down(now, lane, code);
+                    self.send_end(lane, side, Code::Closed);
                 }
             }
             (_, Item::Hello(nonce, incarnation)) => {
@@ -289,9 +289,9 @@ impl World {
             (Bound::Waiting, Item::Frame(frame)) => self.route(lane, side, frame),
             (Bound::Session, Item::Frame(frame)) => self.frame(lane, side, frame),
             (Bound::Session, Item::Data(bytes)) => self.data(lane, side, &bytes),
-            (Bound::Answered, Item::Frame(SessionFrame::Idle)) => self.close(lane, side),
+            (Bound::Answered, Item::Frame(SessionFrame::Idle)) => self.close(lane, side, Code::Closed),
             (Bound::Answered, _) => {}
-            (Bound::Waiting, Item::Data(_)) => self.close(lane, side),
+            (Bound::Waiting, Item::Data(_)) => self.close(lane, side, Code::Violation),
         }
         self.pump(side);
     }
@@ -332,7 +332,7 @@ impl World {
         if matches!(error, LaneError::Violation(_)) {
             assert!(self.was_hostile, "an honest peer was called hostile: {error}");
         }
-        self.close(lane, side);
+        self.close(lane, side, error.code());
     }
 
     /// The first frame on a lane that the peer dialled.
@@ -359,7 +359,7 @@ impl World {
                 self.send(lane, side, Item::Frame(answer));
                 self.send(lane, side, Item::Frame(SessionFrame::Idle));
             }
-            _ => self.close(lane, side),
+            _ => self.close(lane, side, Code::Violation),
         }
     }
 

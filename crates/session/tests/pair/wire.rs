@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cloak_base::{Incarnation, Instant};
-use cloak_wire::{Nonce, SessionFrame};
+use cloak_wire::{Code, Nonce, SessionFrame};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Item {
     Hello(Nonce, Incarnation),
     Frame(SessionFrame),
     Data(Vec<u8>),
-    /// The transport ends here.
-    End,
+    /// The transport ends here, with what its end said last.
+    End(Code),
 }
 
 impl Item {
@@ -20,7 +20,7 @@ impl Item {
         match self {
             Self::Data(bytes) => bytes.len() + 4,
             Self::Hello(..) | Self::Frame(_) => 64,
-            Self::End => 0,
+            Self::End(_) => 0,
         }
     }
 }
@@ -106,7 +106,7 @@ impl Wire {
             pipe.items.truncate(keep);
         }
         let at = pipe.items.back().map_or(now, |(at, _)| *at);
-        pipe.items.push_back((at, Item::End));
+        pipe.items.push_back((at, Item::End(Code::Closed)));
         pipe.cut = true;
     }
 }

@@ -102,7 +102,7 @@ impl Task {
     /// Asks hosts for what is needed, while there is no direct path.
     pub(super) fn provide_relayed(&mut self, waiting: usize) {
         let now = self.now();
-        let sessions = self.shared.sessions.count(self.peer.device());
+        let sessions = self.shared.sessions.count_awake(self.peer.device());
         let wants_channel = self.channels.is_empty() && (sessions > 0 || waiting > 0);
         if waiting == 0 && !wants_channel {
             self.relayed.needed_since = None;
@@ -134,7 +134,7 @@ impl Task {
     fn relayed_due(&self) -> Option<Instant> {
         let waiting = self.peer.needs(self.now()).waiting;
         let lacks_lane = self.relayed.lanes < waiting.min(self.lanes_max());
-        let sessions = self.shared.sessions.count(self.peer.device());
+        let sessions = self.shared.sessions.count_awake(self.peer.device());
         let lacks_channel =
             sessions > 0 && self.channels.is_empty() && !self.relayed.is_dialling_channel;
         let is_dismissed = self.peer.dismissal().is_cancelled();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cloak_session::{LaneId, LaneUp, Session};
-use cloak_wire::{Nonce, SessionFrame};
+use cloak_wire::{Code, Nonce, SessionFrame};
 
 use super::{Happening, ID, Link, World, end_of, index, run_of};
 use crate::side::device;
@@ -94,11 +94,13 @@ impl World {
         }
     }
 
-    pub(super) fn close(&mut self, lane: LaneId, side: usize) {
+    pub(super) fn close(&mut self, lane: LaneId, side: usize, code: Code) {
         let Some(link) = self.links.get_mut(&lane) else { return };
         if link.wire.bound[side] != Bound::Closed {
             link.wire.bound[side] = Bound::Closed;
-            self.send(lane, side, Item::End);
+            // The kernel may have bytes that nobody has read; then its reset overtakes the code.
+            let is_lost = code == Code::Paused && self.rng.chance(1, 4);
+            self.send(lane, side, Item::End(if is_lost { Code::Closed } else { code }));
         }
     }
 
@@ -145,11 +147,11 @@ impl World {
         let has_session = self.devices[number].session.is_some();
         match (bound, item) {
             (Bound::Closed | Bound::Free, _) => {}
-            (Bound::Session, Item::End) if has_session => {
-                self.close(lane, side);
-                self.devices[number].session.as_mut().unwrap().lane_down(now, lane);
+            (Bound::Session, Item::End(code)) if has_session => {
+                self.close(lane, side, Code::Closed);
+                self.devices[number].session.as_mut().unwrap().lane_down(now, lane, code);
             }
-            (_, Item::End) => self.close(lane, side),
+            (_, Item::End(_)) => self.close(lane, side, Code::Closed),
             (Bound::Session, Item::Hello(nonce, run)) if has_session => {
                 let session = self.devices[number].session.as_mut().unwrap();
                 session.peer_incarnation(now, device(peer), run);
@@ -162,7 +164,9 @@ impl World {
                 self.data(lane, side, number, &bytes);
             }
             (Bound::Waiting, Item::Frame(frame)) => self.route(lane, side, number, frame),
-            (Bound::Answered, Item::Frame(SessionFrame::Idle)) => self.close(lane, side),
+            (Bound::Answered, Item::Frame(SessionFrame::Idle)) => {
+                self.close(lane, side, Code::Closed);
+            }
             (_, _) => {}
         }
     }
@@ -232,6 +236,6 @@ impl World {
         self.trace(number, format_args!("closes {lane:?}: {error}"));
         let is_fault = matches!(error, LaneError::Violation(_) | LaneError::Bug(_));
         assert!(!is_fault, "an honest peer was called hostile: {error}");
-        self.close(lane, side);
+        self.close(lane, side, error.code());
     }
 }
