@@ -167,12 +167,12 @@ impl Pair {
     }
 }
 
-/// Sessions that are neither lost nor over.
+/// Sessions that are neither lost nor over, and that have not gone to another device.
 #[track_caller]
 #[must_use]
 pub fn open_sessions(gateway: &Gateway) -> Vec<Value> {
     let mut rows = gateway.sessions();
-    rows.retain(|row| row["state"] != "lost");
+    rows.retain(|row| row["state"] != "lost" && row["state"] != "moved");
     rows
 }
 

@@ -4,6 +4,9 @@
 //! offset, across whoever reads it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "moves/balance.rs"]
+mod balance;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -145,6 +148,13 @@ fn a_download_goes_on_from_another_device() {
     assert!(here < LENGTH as u64, "{here} bytes");
     assert_eq!(open_sessions(&town.laptop).len(), 0, "the laptop has let go");
     wait_state(&town.phone, "held");
+    let row = &open_sessions(&town.phone)[0];
+    assert!(row["expires"].is_string() && row["generation"] == 1, "{row}");
+    assert_eq!(open_sessions(&town.bob)[0]["peer_generation"], 1);
+    let why = town.phone.run(&["why", "bob.cloak"]).success().text();
+    assert!(why.contains("held for an application") && why.contains("attach"), "{why}");
+    let gone = &town.laptop.sessions()[0];
+    assert_eq!((&gone["state"], &gone["device"]), (&"moved".into(), &"two.alice.cloak".into()));
     let attached = Attached::start(&town.phone, &id);
     assert_eq!(attached.finish(here), LENGTH as u64);
     wait_until("no session is left", SOON, || {
@@ -327,6 +337,8 @@ fn a_suspended_session_moves_once_it_is_back() {
     pair.set_mode(Mode::Refuse);
     pair.cut();
     wait_state(&pair.alice, "suspended");
+    let why = pair.alice.run(&["why", "bob.cloak"]).exits(1).text();
+    assert!(why.contains("suspended since") && why.contains("lost at"), "{why}");
     let asked = ["sessions", "move", &id, "--to", "two"];
     let said = pair.alice.run(&asked).exits(1).stderr;
     assert!(said.contains("cannot be reached"), "{said}");

@@ -104,7 +104,7 @@ pub(crate) enum Question {
         /// For example demo.cloak
         name: String,
     },
-    /// Say which step fails on the way to a name or a service
+    /// Say which step fails on the way to a name or a service, and what the sessions with it do
     Why {
         /// For example demo.cloak or demo.cloak:80
         #[arg(value_name = "NAME[:PORT]")]
@@ -397,6 +397,7 @@ impl Expose {
             target: self.target.clone(),
             allow: vec![Allow::Realm],
             movable: cloak_node::Movable::No,
+            balance: cloak_node::Balance::None,
         }
     }
 }

@@ -17,7 +17,10 @@ pub use self::exit::ExitConfig;
 pub use self::listen::{BadListenAddress, ListenAddress};
 pub(crate) use self::route::Login;
 pub use self::route::{BadRoute, Route, Upstream};
-pub use self::service::{Allow, BadAllow, BadMovable, BadTarget, ServiceConfig, ServiceTarget};
+pub use self::service::{
+    Allow, BadAllow, BadBalance, BadMovable, BadTarget, ServiceConfig, ServiceTarget,
+};
+pub(crate) use self::service::{balance_word, movable_word};
 pub use self::timeout::{BadTime, Timeout};
 pub use crate::destination::BadAlias;
 

@@ -24,7 +24,7 @@ mod stream;
 mod users;
 
 pub use config::{
-    Allow, BadAlias, BadAllow, BadListenAddress, BadMovable, BadRoute, BadTarget, BadTime,
+    Allow, BadAlias, BadAllow, BadListenAddress, BadBalance, BadMovable, BadRoute, BadTarget, BadTime,
     ExitConfig, ListenAddress, OutboundConfig, ProxyConfig, Route, ServiceConfig, ServiceTarget,
     Timeout, Upstream, UserConfig,
 };

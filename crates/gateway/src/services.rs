@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cloak_node::{
-    Application, BoxFuture, Code, EXIT_PORT, Incoming, Movable, ServiceTable, Target,
+    Application, Balance, BoxFuture, Code, EXIT_PORT, Incoming, Movable, ServiceTable, Target,
 };
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::{Allow, ExitConfig, ServiceConfig, ServiceTarget};
+use crate::config::{Allow, ExitConfig, ServiceConfig, ServiceTarget, balance_word, movable_word};
 use crate::exit::Openings;
 use crate::outbound::io_code;
 
@@ -38,6 +38,7 @@ struct Service {
     target: ServiceTarget,
     allow: Vec<Allow>,
     movable: Movable,
+    balance: Balance,
 }
 
 /// A list of services that cannot be used.
@@ -60,6 +61,12 @@ pub struct ServiceRow {
     pub target: String,
     /// Who may reach it.
     pub allow: Vec<String>,
+    /// When running sessions may move to another device: `no`, `idle` or `always`.
+    #[serde(default)]
+    pub movable: String,
+    /// By what they do so by themselves: `none`, `preference` or `load`.
+    #[serde(default)]
+    pub balance: String,
 }
 
 impl Services {
@@ -92,6 +99,8 @@ impl Services {
             port: *port,
             target: service.target.to_string(),
             allow: service.allow.iter().map(Allow::to_string).collect(),
+            movable: movable_word(service.movable).to_owned(),
+            balance: balance_word(service.balance).to_owned(),
         };
         self.offered.load().table.iter().map(row).collect()
     }
@@ -145,6 +154,13 @@ impl ServiceTable for Services {
         }
     }
 
+    fn balance(&self, target: &Target) -> Balance {
+        match target {
+            Target::Service(port) => self.find(*port).map_or(Balance::None, |found| found.balance),
+            Target::Host(..) => Balance::None,
+        }
+    }
+
     fn ports(&self) -> Vec<u16> {
         let offered = self.offered.load();
         let exit = offered.exit.is_offered().then_some(EXIT_PORT);
@@ -170,6 +186,7 @@ fn offered(configs: &[ServiceConfig], exit: &ExitConfig) -> Result<Offered, Serv
             target: config.target.clone(),
             allow: config.allow.clone(),
             movable: config.movable,
+            balance: config.balance,
         };
         if config.port == 0 {
             return Err(ServicesError::PortZero);

@@ -193,6 +193,7 @@ impl Shared {
         match frame {
             Frame::HandOver(hand_over) => self.receive_end(lane, *hand_over).await,
             Frame::AskSessions => self.tell_sessions(lane).await,
+            Frame::AskLoads { ports } => self.tell_loads(lane, &ports).await,
             Frame::Fetch { session } => self.give_session(lane, session).await,
             Frame::Offer(offer) => self.keep_offer(lane, *offer).await,
             Frame::Close { .. } => None,

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use cloak_base::{DeviceId, EntityId};
-use cloak_wire::{Code, Early, Target};
+use cloak_wire::{Balance, Code, Early, Target};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -253,6 +253,12 @@ pub trait ServiceTable: Send + Sync + 'static {
     fn movable(&self, target: &Target) -> Movable {
         let _ = target;
         Movable::No
+    }
+
+    /// By what running sessions to this target, which may move, do so without anybody's order.
+    fn balance(&self, target: &Target) -> Balance {
+        let _ = target;
+        Balance::None
     }
 
     /// Ports that are exposed, published so that a name resolves to a device that has the service.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cloak_base::ByteSize;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::text;
 
@@ -78,6 +79,9 @@ pub struct SessionConfig {
     pub follow: Follow,
     /// Whether the other devices of this entity may list the sessions of this one, and fetch them.
     pub fetch: bool,
+    /// How often sessions of balanced services are compared with what the other devices of this entity have.
+    #[serde(deserialize_with = "balance_every")]
+    pub balance_every: Duration,
 }
 
 impl Default for SessionConfig {
@@ -89,8 +93,20 @@ impl Default for SessionConfig {
             sessions_max: 16_384,
             follow: Follow::Entity,
             fetch: true,
+            balance_every: Duration::from_secs(10),
         }
     }
+}
+
+/// Shortest time between two comparisons: they cost a round trip to each device.
+const BALANCE_EVERY_MIN: Duration = Duration::from_millis(100);
+
+fn balance_every<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let every = text::duration::deserialize(from)?;
+    if every < BALANCE_EVERY_MIN {
+        return Err(D::Error::custom("balance_every is 100ms at least"));
+    }
+    Ok(every)
 }
 
 /// To whom the other end of a session that an application of ours opened may be handed over.

@@ -22,7 +22,7 @@ use crate::api::{Application, Backend, BoxFuture, Departure};
 use crate::handover::Taken;
 use crate::lane::Lane;
 use crate::peer::Greeting;
-use crate::registry::{Command, SessionHandle};
+use crate::registry::{Command, Left, SessionHandle};
 use crate::shared::Shared;
 use crate::spill::Spill;
 use crate::timer::Timer;
@@ -154,9 +154,11 @@ impl Driver {
             self.poll(cx)
         })
         .await;
-        let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall());
         self.show();
-        self.shared.sessions.remove(&self.handle, self.was_lost().then_some((now, wall)));
+        let left = self.moves.went_to().filter(|_| self.ended == Some(End::Moved)).map(Left::Moved);
+        let left = left.or(self.was_lost().then_some(Left::Lost));
+        let shared = &self.shared;
+        shared.sessions.remove(&self.handle, left, shared.moment(&|device| shared.name_of(device)));
         self.handle.peer().forget(self.handle.id);
     }
 
@@ -287,7 +289,7 @@ impl Driver {
         let snapshot = self.session.snapshot();
         let current = self.lanes.iter().find(|lane| Some(lane.id) == snapshot.lane);
         let relayed = current.is_some_and(|lane| lane.connection.via().is_some());
-        self.handle.show(snapshot, relayed, self.is_held());
+        self.handle.show(snapshot, relayed, self.held_until, self.moves.shown());
         self.shared.sessions.show_dormant(&self.handle, snapshot.is_dormant());
         let now = (snapshot.state, snapshot.resumes, snapshot.reason);
         if let Some(application) = &mut self.application
@@ -611,8 +613,12 @@ impl Driver {
             Event::MayMove => self.pack(now),
             Event::Stay(code) => self.stay(now, code),
             Event::Taken => self.taken(now),
-            Event::PeerMoving(to) => self.shared.sessions.expect(&self.handle, to),
+            Event::PeerMoving(to) => {
+                self.moves.peer_goes(now, to);
+                self.shared.sessions.expect(&self.handle, to);
+            }
             Event::PeerMoved(device) => {
+                self.moves.peer_went();
                 let peer = match self.shared.move_peer(&self.handle, device, now) {
                     Ok(peer) => peer,
                     Err(code) => return self.close(code, now),

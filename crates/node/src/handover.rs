@@ -7,18 +7,20 @@
 
 mod adopted;
 mod api;
+mod balance;
 mod couriers;
 mod drain;
 mod export;
 mod fetch;
 mod offers;
+mod policy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_base::{DeviceId, Instant, SessionId};
 use cloak_session::{Role, Session};
-use cloak_wire::{Code, Frame, HandOver, Item, SessionFrame};
+use cloak_wire::{Balance, Code, Frame, HandOver, Item, SessionFrame, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -34,6 +36,7 @@ use crate::shared::Shared;
 pub(crate) use adopted::Adopted;
 use adopted::Place;
 use api::stays as stays_where_it_is;
+pub(crate) use balance::run as balance;
 pub(crate) use couriers::Couriers;
 pub use drain::Drained;
 pub use offers::OfferView;
@@ -62,7 +65,7 @@ const PART_BYTES_MAX: u64 = 16 << 20;
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Shared {
-    /// Hands a session over to the device `to`.
+    /// Hands a session over to the device `to`, by a policy or because somebody asked for it.
     ///
     /// # Errors
     /// Why it stays where it is; [`Code::Moving`] where the other end cannot be asked whose it is.
@@ -70,6 +73,7 @@ impl Shared {
         self: &Arc<Self>,
         handle: &Arc<SessionHandle>,
         to: DeviceId,
+        by: Balance,
     ) -> Result<(), Code> {
         if to == handle.peer().device() || to == self.tls.device() {
             // Nobody would be left to agree with.
@@ -77,7 +81,7 @@ impl Shared {
         }
         let packed = self.pack(handle, to).await?;
         let generation = packed.capsule.generation;
-        let sent = timeout(SEND_TIMEOUT, self.send_end(handle, to, packed)).await;
+        let sent = timeout(SEND_TIMEOUT, self.send_end(handle, to, packed, by)).await;
         match sent.unwrap_or(Err(Code::Timeout)) {
             Ok(()) => handle.order(Command::LetGo(generation)).await,
             Err(code) => self.take_back(handle, code).await,
@@ -108,7 +112,12 @@ impl Shared {
     }
 
     /// What goes to the next owner: the capsule, and three parts of bytes.
-    fn wrap(&self, handle: &SessionHandle, packed: Packed) -> (HandOver, [Vec<u8>; 3]) {
+    fn wrap(
+        &self,
+        handle: &SessionHandle,
+        packed: Packed,
+        by: Balance,
+    ) -> (HandOver, [Vec<u8>; 3]) {
         let other = handle.peer().device();
         let Packed { capsule, bytes, departure: Departure { unread, state } } = packed;
         let parts = [bytes, unread, state];
@@ -118,6 +127,11 @@ impl Shared {
             peer: other,
             record: self.directory.record_of(other).map(Into::into),
             opened_at: handle.opened_at,
+            // This one is away already, and counts here until somebody else has it.
+            load: match (by, &handle.target) {
+                (Balance::Load, Target::Service(port)) => Some(self.load(*port) + 1),
+                _ => None,
+            },
         };
         (hand_over, parts)
     }
@@ -140,9 +154,10 @@ impl Shared {
         handle: &SessionHandle,
         to: DeviceId,
         packed: Packed,
+        by: Balance,
     ) -> Result<(), Code> {
         let generation = packed.capsule.generation;
-        let (hand_over, parts) = self.wrap(handle, packed);
+        let (hand_over, parts) = self.wrap(handle, packed, by);
         let mut lane = self.courier(&self.peer(to)).await?;
         lane.connection.queue(&Frame::HandOver(Box::new(hand_over)));
         match receive(&mut lane.connection).await.map_err(|_| Code::PeerUnreachable)? {
@@ -214,12 +229,13 @@ impl Shared {
         let admitted = self.admit_end(&peer, &hand_over);
         lane.connection.queue(&Frame::Answer { code: admitted.as_ref().err().copied() });
         flush(&mut lane.connection).await.ok()?;
-        let Ok(_place) = admitted else { return Some(lane) };
+        let Ok(place) = admitted else { return Some(lane) };
         let receiving = timeout(RECEIVE_TIMEOUT, receive_bytes(&mut lane, hand_over.bytes));
         let [bytes, unread, state] = receiving.await.ok()??;
         let taking = self.take_end(&hand_over, &bytes, Departure { unread, state });
         let taken = timeout(TAKE_TIMEOUT, taking).await.unwrap_or(Err(Code::Timeout));
         self.offers.arrived(session, taken);
+        drop(place);
         let answer = match taken {
             Ok(()) => Frame::HandedOver { generation },
             Err(code) => Frame::Session(SessionFrame::Refused { code }),
@@ -259,7 +275,13 @@ impl Shared {
         if self.sessions.get(*other, capsule.session).is_some() {
             return Err(Code::NotMovable);
         }
-        self.adopted.admit(capsule.session, capsule.generation)
+        let place = self.adopted.admit(capsule.session, capsule.generation)?;
+        match (hand_over.load, &capsule.target) {
+            (Some(theirs), Target::Service(port)) if !self.evens_out(theirs, *port) => {
+                Err(Code::Busy)
+            }
+            _ => Ok(place),
+        }
     }
 
     /// Continues the end here, once the other end has agreed.
@@ -307,6 +329,7 @@ impl Shared {
         self.sessions.insert(Arc::clone(&handle), max).map_err(|_| Code::Busy)?;
         // It may have been here before.
         self.unbury(*other, capsule.session);
+        self.sessions.came_back(capsule.session);
         let (taken, outcome) = oneshot::channel();
         let driver =
             Driver::new(Arc::clone(self), Arc::clone(&handle), session, Source::Adopted, inbox);

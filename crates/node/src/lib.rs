@@ -49,7 +49,7 @@ pub use api::{
     Application, Backend, BoxFuture, Condition, Departure, EXIT_PORT, Incoming, Movable,
     OpenRequest, OpenedSession, Opener, STATE_MAX, ServiceTable, Wish, Wished,
 };
-pub use cloak_wire::{Code, EARLY_MAX, Early, Target};
+pub use cloak_wire::{Balance, Code, EARLY_MAX, Early, Target};
 pub use config::{DeviceConfig, Follow, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
 pub use directory::Candidate;
 pub use handover::{Drained, OfferView};
@@ -60,6 +60,6 @@ pub use library::{Arrival, LeaveError, ListenError, Listener, Listeners, Signals
 pub use node::{ControlError, Node, StartError};
 pub use store::StoreError;
 pub use view::{
-    HopView, LocatorView, MemberView, NameView, PeerView, PingView, PlaceView, ResolveStep,
-    SessionState, SessionView, Status, TraceView,
+    HopView, LocatorView, MemberView, MovingView, NameView, PeerView, PingView, PlaceView,
+    ResolveStep, SessionState, SessionView, Status, TraceView,
 };

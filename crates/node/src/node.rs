@@ -108,6 +108,7 @@ impl Node {
         tasks.spawn(crate::upkeep::run(Arc::clone(&shared)));
         tasks.spawn(crate::upkeep::memory(Arc::clone(&shared)));
         tasks.spawn(crate::upkeep::save(Arc::clone(&shared)));
+        tasks.spawn(crate::handover::balance(Arc::clone(&shared)));
         crate::overlay::start(&shared);
         crate::discovery::start(&shared);
         Ok(Self(shared))
@@ -226,7 +227,7 @@ impl Node {
 
     /// `cloak sessions`.
     pub fn sessions(&self) -> Vec<SessionView> {
-        self.0.sessions.views(self.0.clock.now(), self.0.clock.wall())
+        self.0.session_views()
     }
 
     /// The session whose id begins with `prefix`, when there is exactly one.

@@ -35,12 +35,11 @@ pub(crate) struct Outbidding {
 impl Shared {
     /// Signs a new record of ourselves and passes it to every linked peer.
     pub(crate) fn publish(self: &Arc<Self>) {
-        let preference = read(&self.config).device.preference;
         let (relays, is_relay) = self.relay_record();
         let said = Announcement {
             locators: self.locators.current(),
             ports: if self.is_draining() { Vec::new() } else { self.services.ports() },
-            preference: u16::try_from(preference).unwrap_or(u16::MAX),
+            preference: self.preference(),
             epoch: Epoch(0),
             relays,
             is_relay,
@@ -63,6 +62,11 @@ impl Shared {
                 peer.send(PeerFrame::Binding { record });
             }
         }
+    }
+
+    /// Ours among the devices of our entity: the lower, the sooner.
+    pub(crate) fn preference(&self) -> u16 {
+        u16::try_from(read(&self.config).device.preference).unwrap_or(u16::MAX)
     }
 
     /// Where messages for us find us in the overlay.

@@ -18,14 +18,14 @@ use crate::api::{Application, Condition, Departure, Wish};
 use crate::lane::Lane;
 use crate::peer::Peer;
 use crate::sync::lock;
-use crate::view::{SessionState, SessionView};
+use crate::view::{MovingView, SessionState, SessionView};
 
 /// Commands that may wait for one session. They are rare, and lanes that find the queue full are
 /// dropped: the end that offered one tries again.
 pub(crate) const INBOX_MAX: usize = 16;
-/// Ended sessions that stay listed, oldest dropped first.
+/// Sessions that were lost and stay listed, oldest dropped first; as many that moved.
 const ENDED_MAX: usize = 1024;
-/// How long an ended session with an error stays listed.
+/// How long a session that was lost or moved stays listed.
 const ENDED_LISTED: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// What the rest of the node may ask of a session's task. Queued in boxes: a queue keeps room for 32 of
@@ -95,9 +95,34 @@ pub(crate) struct SessionHandle {
 #[derive(Clone)]
 struct Shown {
     snapshot: Option<Snapshot>,
-    /// Kept without an application.
-    held: bool,
+    /// Until when it is kept without an application.
+    held_until: Option<Instant>,
+    moving: Option<Moving>,
     application: String,
+}
+
+/// An end of a session is on its way to another device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moving {
+    pub(crate) side: Whose,
+    pub(crate) to: DeviceId,
+    pub(crate) since: Instant,
+}
+
+/// Which end of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Own,
+    Peer,
+}
+
+/// How a session left, where it stays listed for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It was lost.
+    Lost,
+    /// It went to this device.
+    Moved(DeviceId),
 }
 
 impl SessionHandle {
@@ -111,7 +136,8 @@ impl SessionHandle {
         application: String,
     ) -> (Arc<Self>, mpsc::Receiver<Box<Command>>) {
         let (inbox, commands) = mpsc::channel(INBOX_MAX);
-        let shown = Mutex::new(Shown { snapshot: None, held: false, application });
+        let shown =
+            Mutex::new(Shown { snapshot: None, held_until: None, moving: None, application });
         let closing = Mutex::new(None);
         let (relayed, peer) = (AtomicBool::new(false), Mutex::new(peer));
         let handle = Self {
@@ -164,15 +190,21 @@ impl SessionHandle {
     }
 
     /// Called by the session's task whenever something visible changed.
-    pub(crate) fn show(&self, snapshot: Snapshot, relayed: bool, held: bool) {
+    pub(crate) fn show(
+        &self,
+        snapshot: Snapshot,
+        relayed: bool,
+        held_until: Option<Instant>,
+        moving: Option<Moving>,
+    ) {
         self.relayed.store(relayed, Ordering::Relaxed);
         let mut shown = lock(&self.shown);
-        (shown.snapshot, shown.held) = (Some(snapshot), held);
+        (shown.snapshot, shown.held_until, shown.moving) = (Some(snapshot), held_until, moving);
     }
 
     /// Whether the session goes on without an application.
     pub(crate) fn is_held(&self) -> bool {
-        lock(&self.shown).held
+        lock(&self.shown).held_until.is_some()
     }
 
     /// Whether the session rides on a lane that leads through a host.
@@ -200,19 +232,18 @@ impl SessionHandle {
         }
     }
 
-    fn view(&self, now: Instant, wall: UnixTime) -> Option<SessionView> {
-        let Shown { snapshot, held, application } = lock(&self.shown).clone();
+    fn view(&self, at: Moment<'_>) -> Option<SessionView> {
+        let Shown { snapshot, held_until, moving, application } = lock(&self.shown).clone();
         let snapshot = snapshot?;
         let state = match state(&snapshot) {
-            SessionState::Live if held => SessionState::Held,
+            SessionState::Live if held_until.is_some() => SessionState::Held,
             state => state,
         };
         let suspended = state == SessionState::Suspended;
-        let age = now.since(snapshot.since).as_secs();
         Some(SessionView {
             id: self.id.to_string(),
             state,
-            state_since: UnixTime(wall.0.saturating_sub(age)).to_string(),
+            state_since: at.past(snapshot.since),
             reason: snapshot.reason.map(|code| code.as_str().to_owned()),
             missing_side: suspended
                 .then(|| if snapshot.paused_here { "local" } else { "peer" }.to_owned()),
@@ -236,7 +267,42 @@ impl SessionHandle {
             rtt_ms: snapshot.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
             application,
             device: None,
+            expires: snapshot
+                .expires
+                .into_iter()
+                .chain(held_until)
+                .min()
+                .map(|until| at.future(until)),
+            moving: moving.map(|moving| at.moving(moving)),
+            generation: snapshot.generation.0,
+            peer_generation: snapshot.peer_generation.0,
         })
+    }
+}
+
+/// When sessions are looked at, and who knows the names of devices.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) now: Instant,
+    pub(crate) wall: UnixTime,
+    pub(crate) name: &'a dyn Fn(DeviceId) -> String,
+}
+
+impl Moment<'_> {
+    fn past(self, at: Instant) -> String {
+        UnixTime(self.wall.0.saturating_sub(self.now.since(at).as_secs())).to_string()
+    }
+
+    fn future(self, at: Instant) -> String {
+        UnixTime(self.wall.0.saturating_add(at.since(self.now).as_secs())).to_string()
+    }
+
+    fn moving(self, Moving { side, to, since }: Moving) -> MovingView {
+        let side = match side {
+            Whose::Own => "own",
+            Whose::Peer => "peer",
+        };
+        MovingView { side: side.to_owned(), to: (self.name)(to), since: self.past(since) }
     }
 }
 
@@ -290,8 +356,29 @@ pub(crate) struct Registry {
     /// Devices to which the other end of a session may go, and where it is until then.
     guests: DashMap<(DeviceId, SessionId), DeviceId>,
     per_peer: DashMap<DeviceId, Counts>,
-    ended: Mutex<VecDeque<(Instant, SessionView)>>,
+    lost: Mutex<Listed>,
+    moved: Mutex<Listed>,
     removed: Notify,
+}
+
+/// Sessions that are gone and stay listed, in the order in which they went.
+#[derive(Default)]
+struct Listed(VecDeque<(Instant, SessionView)>);
+
+impl Listed {
+    fn push(&mut self, now: Instant, view: SessionView) {
+        self.0.push_back((now, view));
+        while self.0.len() > ENDED_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    fn views(&mut self, now: Instant) -> impl Iterator<Item = SessionView> {
+        while self.0.front().is_some_and(|(since, _)| now.since(*since) > ENDED_LISTED) {
+            self.0.pop_front();
+        }
+        self.0.iter().map(|(_, view)| view.clone())
+    }
 }
 
 impl Registry {
@@ -324,6 +411,12 @@ impl Registry {
                 false => counts.dormant.fetch_sub(1, Ordering::Relaxed),
             };
         }
+    }
+
+    /// A session that went away is here again.
+    pub(crate) fn came_back(&self, id: SessionId) {
+        let id = id.to_string();
+        lock(&self.moved).0.retain(|(_, view)| view.id != id);
     }
 
     /// The session with this id whose other end is on this device, or may go to it.
@@ -403,9 +496,9 @@ impl Registry {
         })
     }
 
-    /// Takes a session out; one that was lost, at the time given, stays listed for an hour. What
-    /// an application or an operator ended is not lost.
-    pub(crate) fn remove(&self, handle: &SessionHandle, lost: Option<(Instant, UnixTime)>) {
+    /// Takes a session out; one that was lost or moved stays listed for an hour. What an application or an
+    /// operator ended is neither.
+    pub(crate) fn remove(&self, handle: &SessionHandle, left: Option<Left>, at: Moment<'_>) {
         let peer = handle.peer().device();
         self.forget_guest(handle);
         self.show_dormant(handle, false);
@@ -414,12 +507,15 @@ impl Registry {
         }
         self.uncount(peer);
         self.removed.notify_waiters();
-        let Some((now, wall)) = lost else { return };
-        let Some(view) = handle.view(now, wall) else { return };
-        let mut ended = lock(&self.ended);
-        ended.push_back((now, view));
-        while ended.len() > ENDED_MAX {
-            ended.pop_front();
+        let Some(left) = left else { return };
+        let Some(view) = handle.view(at) else { return };
+        let view = SessionView { expires: None, moving: None, ..view };
+        match left {
+            Left::Lost => lock(&self.lost).push(at.now, view),
+            Left::Moved(to) => {
+                let (state, device) = (SessionState::Moved, Some((at.name)(to)));
+                lock(&self.moved).push(at.now, SessionView { state, device, ..view });
+            }
         }
     }
 
@@ -449,16 +545,19 @@ impl Registry {
     }
 
     /// Rows of `cloak sessions`, oldest first.
-    pub(crate) fn views(&self, now: Instant, wall: UnixTime) -> Vec<SessionView> {
-        let mut rows: Vec<_> =
-            self.all().iter().filter_map(|handle| handle.view(now, wall)).collect();
-        let mut ended = lock(&self.ended);
-        while ended.front().is_some_and(|(since, _)| now.since(*since) > ENDED_LISTED) {
-            ended.pop_front();
-        }
-        rows.extend(ended.iter().map(|(_, view)| view.clone()));
+    pub(crate) fn views(&self, at: Moment<'_>) -> Vec<SessionView> {
+        let mut rows: Vec<_> = self.all().iter().filter_map(|handle| handle.view(at)).collect();
+        rows.extend(lock(&self.lost).views(at.now));
+        rows.extend(lock(&self.moved).views(at.now));
         rows.sort_by(|a, b| (&a.opened_at, &a.id).cmp(&(&b.opened_at, &b.id)));
         rows
+    }
+
+    /// Where the session went whose id begins with `prefix`, the last one of these.
+    pub(crate) fn went_to(&self, prefix: &str) -> Option<String> {
+        let moved = lock(&self.moved);
+        let (_, view) = moved.0.iter().rev().find(|(_, view)| view.id.starts_with(prefix))?;
+        view.device.clone()
     }
 
     /// The live sessions whose id begins with `prefix`.

@@ -26,9 +26,10 @@ use crate::lane::{Lane, Opener};
 use crate::locators::OwnLocators;
 use crate::overlay::{OverlayPeer, Siblings};
 use crate::peer::{Peer, PeerCommand};
-use crate::registry::{Command, Registry};
+use crate::registry::{Command, Moment, Registry};
 use crate::resolve::Entities;
 use crate::sync::lock;
+use crate::view::SessionView;
 
 /// Peers that may be known by more than a record: linked, or heard of.
 const PEERS_MAX: usize = 256;
@@ -180,6 +181,22 @@ impl Shared {
     /// The peer with this device, if there is one.
     pub(crate) fn known_peer(&self, device: DeviceId) -> Option<Arc<Peer>> {
         self.peers.get(&device).map(|peer| Arc::clone(&peer))
+    }
+
+    /// What to call a device: its name where that is known, else its id.
+    pub(crate) fn name_of(&self, device: DeviceId) -> String {
+        let known = self.directory.device(device);
+        known.map_or_else(|| device.to_string(), |known| known.device_name)
+    }
+
+    /// Rows of `cloak sessions`, oldest first.
+    pub(crate) fn session_views(&self) -> Vec<SessionView> {
+        self.sessions.views(self.moment(&|device| self.name_of(device)))
+    }
+
+    /// Now, for sessions that are shown.
+    pub(crate) fn moment<'a>(&self, name: &'a dyn Fn(DeviceId) -> String) -> Moment<'a> {
+        Moment { now: self.clock.now(), wall: self.clock.wall(), name }
     }
 
     /// The peer with this device, for one that came to us or was heard of: of these there is a

@@ -19,6 +19,8 @@ pub enum SessionState {
     Closing,
     /// Ended with an error.
     Lost,
+    /// Went on to another device.
+    Moved,
 }
 
 /// A row of `cloak sessions`.
@@ -30,7 +32,7 @@ pub struct SessionView {
     pub state: SessionState,
     /// When it entered that state.
     pub state_since: String,
-    /// Why it is suspended or lost; null otherwise.
+    /// Why it is suspended, lost or on its way; null otherwise.
     pub reason: Option<String>,
     /// Which side is missing while suspended: `peer`, or `local` where this end was suspended on purpose; null
     /// otherwise.
@@ -61,9 +63,32 @@ pub struct SessionView {
     pub rtt_ms: Option<u64>,
     /// Peer address on the proxy side, or the target on the service side.
     pub application: String,
-    /// The other device of our entity that has it; null where it is this one.
+    /// The other device that has it; null where it is this one.
     #[serde(default)]
     pub device: Option<String>,
+    /// When it is lost: held, unless an application comes before; suspended, unless a transport works before.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// The hand-over that is under way, of either end.
+    #[serde(default)]
+    pub moving: Option<MovingView>,
+    /// How many owners this end has had before the present one. Moves that came to nothing may count.
+    #[serde(default)]
+    pub generation: u64,
+    /// The same of the other end.
+    #[serde(default)]
+    pub peer_generation: u64,
+}
+
+/// A hand-over that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingView {
+    /// Whose end it is: `own` or `peer`.
+    pub side: String,
+    /// The device to which it goes.
+    pub to: String,
+    /// Since when.
+    pub since: String,
 }
 
 /// A row of `cloak peers`.
@@ -137,7 +162,7 @@ pub struct MemberView {
 /// A step of `cloak resolve` and `cloak why`, in order; the first that is not `ok` is the failure.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ResolveStep {
-    /// `name`, `entity`, `device`, `membership`, `path`, `authorisation`, `port`, `backend`.
+    /// `name`, `entity`, `device`, `membership`, `path`, `authorisation`, `port`, `backend`, `session`.
     pub step: String,
     /// Whether it succeeded.
     pub ok: bool,

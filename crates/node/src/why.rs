@@ -13,8 +13,12 @@ use crate::node::Node;
 use crate::reach::millis;
 use crate::resolve::{Answer, Resolution, Subject};
 use crate::shared::Shared;
-use crate::view::ResolveStep;
+use crate::view::{ResolveStep, SessionState, SessionView};
 
+/// Sessions of which `why` says each what it does.
+const SESSIONS_SHOWN: usize = 8;
+/// Digits of a session's id that are enough for people.
+const ID_SHOWN: usize = 10;
 /// `why` waits this long for the service to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -35,10 +39,41 @@ impl Shared {
         Ok(found.into_iter().map(|candidate| candidate.device).collect())
     }
 
-    fn is_reachable(&self, candidate: &Candidate) -> bool {
+    pub(crate) fn is_reachable(&self, candidate: &Candidate) -> bool {
         candidate.device == self.tls.device()
             || self.peers.get(&candidate.device).is_some_and(|peer| peer.is_linked())
     }
+}
+
+/// A session that is not simply live, in a sentence.
+fn session_step(row: &SessionView) -> ResolveStep {
+    let id: String = row.id.chars().take(ID_SHOWN).collect();
+    let until = row.expires.as_ref().map_or(String::new(), |at| format!(", lost at {at}"));
+    let moving = row.moving.as_ref().map_or(String::new(), |moving| {
+        let whose = if moving.side == "peer" { "the other end" } else { "our end" };
+        format!("; {whose} is going to {} since {}", moving.to, moving.since)
+    });
+    let since = &row.state_since;
+    let what = match row.state {
+        SessionState::Suspended => format!("suspended since {since}{until}{moving}"),
+        SessionState::Held if row.moving.is_none() && until.is_empty() => {
+            format!("on its way to this device since {since}")
+        }
+        SessionState::Held if row.moving.is_none() => {
+            format!("held for an application since {since}{until}: `cloak sessions attach {id}`")
+        }
+        SessionState::Moved => {
+            format!("moved to {} at {since}", row.device.as_deref().unwrap_or("another device"))
+        }
+        SessionState::Lost => format!("lost at {since}"),
+        SessionState::Opening => format!("opening since {since}"),
+        SessionState::Closing => format!("closing since {since}"),
+        SessionState::Live | SessionState::Held => format!("since {since}{moving}"),
+    };
+    let detail = format!("{id} to port {}: {what}", row.port);
+    let fails = row.state == SessionState::Suspended;
+    let code = row.reason.clone().filter(|_| fails || row.state == SessionState::Lost);
+    ResolveStep { step: "session".to_owned(), ok: !fails, detail, code, ..ResolveStep::default() }
 }
 
 fn ok(step: &str, detail: String) -> ResolveStep {
@@ -133,9 +168,24 @@ impl Node {
         )
     }
 
-    /// `cloak why`: the steps of a connection, up to the first that fails.
+    /// `cloak why`: the steps of a connection, up to the first that fails; then what the sessions do that
+    /// there are with this name.
     pub async fn why(&self, name: &str, port: Option<u16>) -> Vec<ResolveStep> {
-        let (mut steps, found) = self.resolve_steps(name).await;
+        let (resolved, found) = self.resolve_steps(name).await;
+        // Before the service is tried, which takes a session of its own.
+        let sessions = self.session_steps(name, port, &found);
+        let mut steps = self.connection_steps(name, port, resolved, &found).await;
+        steps.extend(sessions);
+        steps
+    }
+
+    async fn connection_steps(
+        &self,
+        name: &str,
+        port: Option<u16>,
+        mut steps: Vec<ResolveStep>,
+        found: &[Candidate],
+    ) -> Vec<ResolveStep> {
         let Some(first) = found.first() else { return steps };
         steps.push(self.path(first).await);
         let Some(port) = port.filter(|_| steps.iter().all(|step| step.ok)) else { return steps };
@@ -151,6 +201,35 @@ impl Node {
         });
         if exposing.is_some() {
             steps.extend(self.try_service(name, port).await);
+        }
+        steps
+    }
+
+    /// What the sessions with a name do: one step for those in order, one for each other.
+    fn session_steps(
+        &self,
+        name: &str,
+        port: Option<u16>,
+        found: &[Candidate],
+    ) -> Vec<ResolveStep> {
+        let mut rows = self.sessions();
+        rows.retain(|row| {
+            let is_with = |name: &str| {
+                [&row.peer, &row.peer_device].iter().any(|known| known.eq_ignore_ascii_case(name))
+            };
+            port.is_none_or(|port| row.port == port)
+                && (is_with(name) || found.iter().any(|one| is_with(&one.name)))
+        });
+        let is_plain = |row: &SessionView| row.state == SessionState::Live && row.moving.is_none();
+        let (plain, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_plain);
+        let mut steps = Vec::new();
+        if !plain.is_empty() {
+            steps.push(ok("session", format!("{} live", plain.len())));
+        }
+        // The newest tell most.
+        steps.extend(others.iter().rev().take(SESSIONS_SHOWN).map(session_step));
+        if let Some(more) = others.len().checked_sub(SESSIONS_SHOWN).filter(|more| *more > 0) {
+            steps.push(ok("session", format!("{more} more; see `cloak sessions`")));
         }
         steps
     }

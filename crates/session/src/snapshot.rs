@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloak_base::{Instant, SessionId};
+use cloak_base::{Generation, Instant, SessionId};
 use cloak_wire::Code;
 
 use crate::{LaneId, Role};
@@ -42,6 +42,12 @@ pub struct Snapshot {
     pub reason: Option<Code>,
     /// This end has suspended it on purpose, and is not resumed yet.
     pub paused_here: bool,
+    /// When it is lost, unless a lane works before.
+    pub expires: Option<Instant>,
+    /// How many owners this end has had before the present one. An end that was taken back counts as well.
+    pub generation: Generation,
+    /// The same of the other end.
+    pub peer_generation: Generation,
     /// How often it changed its lane.
     pub resumes: u64,
     /// Highest offset sent, exclusive.

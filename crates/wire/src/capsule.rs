@@ -95,6 +95,10 @@ pub struct HandOver {
     /// When the session was opened.
     #[n(4)]
     pub opened_at: UnixTime,
+    /// Where the session moves for the sender's load: sessions of this service that it has. The receiver
+    /// takes it only while it has noticeably fewer.
+    #[n(5)]
+    pub load: Option<u32>,
 }
 
 /// An end of a session that its owner would hand over, if the receiver wants it.

@@ -5,7 +5,9 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Decoder as Cbor, Encode, Encoder};
 
 use crate::decoder::WireError;
-use crate::{Code, HEADER_LEN, HandOver, Hello, NUDGE_MAX, Offer, PeerFrame, SessionFrame};
+use crate::{
+    Code, HEADER_LEN, HandOver, Hello, LOADS_MAX, Load, NUDGE_MAX, Offer, PeerFrame, SessionFrame,
+};
 
 /// Any control frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,18 @@ pub enum Frame {
     Answer {
         /// Why not.
         code: Option<Code>,
+    },
+    /// Asks how the receiver stands with some services; first on a lane.
+    AskLoads {
+        /// Their ports, at most [`LOADS_MAX`].
+        ports: Vec<u16>,
+    },
+    /// The answer, in the order of the question.
+    Loads {
+        /// Of the sender among the devices of its entity: the lower, the sooner.
+        preference: u16,
+        /// None where the sender takes no running sessions of that service.
+        services: Vec<Option<Load>>,
     },
     /// Of a peer channel.
     Peer(PeerFrame),
@@ -124,6 +138,18 @@ fn nudge(kind: u8, body: &[u8]) -> Result<Frame, WireError> {
     Ok(Frame::Peer(PeerFrame::Nudge { sessions }))
 }
 
+fn ask_loads(kind: u8, body: &[u8]) -> Result<Frame, WireError> {
+    let (ports,): (Vec<u16>,) = get(kind, body)?;
+    let fits = ports.len() <= LOADS_MAX;
+    if fits { Ok(Frame::AskLoads { ports }) } else { Err(WireError::Body { kind }) }
+}
+
+fn loads(kind: u8, body: &[u8]) -> Result<Frame, WireError> {
+    let (preference, services): (u16, Vec<Option<Load>>) = get(kind, body)?;
+    let fits = services.len() <= LOADS_MAX;
+    if fits { Ok(Frame::Loads { preference, services }) } else { Err(WireError::Body { kind }) }
+}
+
 use Frame::{Close, Peer, Session};
 use PeerFrame as P;
 use SessionFrame as S;
@@ -166,6 +192,8 @@ frames! {
     0x25 Frame::Answer { code } => (code,),
         |kind, body| get(kind, body).map(|(code,)| Frame::Answer { code });
     0x26 Frame::Offer(offer) => offer, |kind, body| get(kind, body).map(Frame::Offer);
+    0x27 Frame::AskLoads { ports } => (ports,), ask_loads;
+    0x28 Frame::Loads { preference, services } => (preference, services), loads;
 
     0x30 Peer(P::Binding { record }) => (record,),
         peer(|(record,): (ByteVec,)| P::Binding { record });

@@ -10,6 +10,7 @@ mod code;
 mod decoder;
 mod frame;
 mod hello;
+mod load;
 mod peer;
 mod preamble;
 mod session;
@@ -19,6 +20,7 @@ pub use code::{Blame, Code};
 pub use decoder::{Decoder, Item, WireError};
 pub use frame::{Frame, data_header};
 pub use hello::{Hello, Nonce, Purpose, Serials, VERSION};
+pub use load::{Balance, Load};
 pub use peer::PeerFrame;
 pub use preamble::{Cookie, PREAMBLE_LEN, PREAMBLE_MAGIC, Status, parse_preamble, preamble};
 pub use session::{Early, Open, Opened, Proof, Resume, Resumed, Secret, SessionFrame, Target};
@@ -35,3 +37,5 @@ pub const EARLY_MAX: usize = 4 * 1024;
 pub const LOCATORS_MAX: usize = 8;
 /// Largest number of sessions named in one `Nudge`.
 pub const NUDGE_MAX: usize = 256;
+/// Largest number of services in one `AskLoads`, and in its answer.
+pub const LOADS_MAX: usize = 256;

@@ -159,5 +159,6 @@ fn sample_service(target: SocketAddr) -> ServiceConfig {
         target: ServiceTarget::Tcp { host: target.ip().to_string(), port: target.port() },
         allow: vec![Allow::Realm],
         movable: cloak_node::Movable::No,
+        balance: cloak_node::Balance::None,
     }
 }

@@ -6,7 +6,7 @@ use cloak_gateway::control::message::{Attachable, GatewayStatus, Invitation, Rel
 use cloak_node::{Drained, PingView, PlaceView, SessionView};
 
 use super::quantity::{bytes, milliseconds, or_dash};
-use super::tables::{state, target};
+use super::tables::{movement, state, target};
 
 /// `cloak status`
 pub(crate) fn status(status: &GatewayStatus) -> String {
@@ -74,6 +74,12 @@ pub(crate) fn session(session: &SessionView) -> String {
         ("id", session.id.clone()),
         ("state", format!("{} since {}", state(session.state), session.state_since)),
         ("reason", or_dash(session.reason.as_deref())),
+        ("lost at", or_dash(session.expires.as_deref())),
+        ("move", or_dash(movement(session).as_deref())),
+        (
+            "owners before",
+            format!("{} here, {} there", session.generation, session.peer_generation),
+        ),
         ("missing side", or_dash(session.missing_side.as_deref())),
         ("role", session.role.clone()),
         ("peer", format!("{} (device {})", session.peer, session.peer_device)),

@@ -2,7 +2,8 @@
 
 use cloak_gateway::ServiceRow;
 use cloak_node::{
-    MemberView, NameView, OfferView, PeerView, ResolveStep, SessionState, SessionView, TraceView,
+    MemberView, MovingView, NameView, OfferView, PeerView, ResolveStep, SessionState, SessionView,
+    TraceView,
 };
 
 use super::quantity::{bytes, milliseconds, or_dash};
@@ -25,6 +26,7 @@ pub(crate) fn sessions(rows: &[SessionView]) -> String {
         ">SENT",
         ">RECEIVED",
         "REASON",
+        "MOVE",
     ]);
     for row in rows {
         table.row([
@@ -39,9 +41,20 @@ pub(crate) fn sessions(rows: &[SessionView]) -> String {
             bytes(row.bytes_sent),
             bytes(row.bytes_received),
             or_dash(row.reason.as_deref()),
+            or_dash(movement(row).as_deref()),
         ]);
     }
     listed(rows, &table, "no sessions")
+}
+
+/// Where a session went, or which of its ends is on its way, and to where.
+pub(super) fn movement(row: &SessionView) -> Option<String> {
+    if row.state == SessionState::Moved {
+        return row.device.as_ref().map(|device| format!("went to {device}"));
+    }
+    let MovingView { side, to, since } = row.moving.as_ref()?;
+    let whose = if side == "peer" { "the other end" } else { "this end" };
+    Some(format!("{whose} to {to} since {since}"))
 }
 
 /// `cloak sessions --entity`
@@ -126,9 +139,15 @@ pub(crate) fn peers(rows: &[PeerView]) -> String {
 
 /// `cloak services`
 pub(crate) fn services(rows: &[ServiceRow]) -> String {
-    let mut table = Table::new([">PORT", "TARGET", "ALLOW"]);
+    let mut table = Table::new([">PORT", "TARGET", "ALLOW", "MOVABLE", "BALANCE"]);
     for row in rows {
-        table.row([row.port.to_string(), row.target.clone(), row.allow.join(" ")]);
+        table.row([
+            row.port.to_string(),
+            row.target.clone(),
+            row.allow.join(" "),
+            row.movable.clone(),
+            row.balance.clone(),
+        ]);
     }
     listed(
         rows,
@@ -207,6 +226,7 @@ pub(super) fn state(state: SessionState) -> &'static str {
         SessionState::Held => "held",
         SessionState::Closing => "closing",
         SessionState::Lost => "lost",
+        SessionState::Moved => "moved",
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use cloak_gateway::ServiceRow;
 use cloak_gateway::control::message::{Attachable, GatewayStatus, Invitation, Reloaded};
 use cloak_node::{
-    Drained, HopView, LocatorView, MemberView, NameView, OfferView, PeerView, PingView, PlaceView,
-    ResolveStep, SessionState, SessionView, Status, TraceView,
+    Drained, HopView, LocatorView, MemberView, MovingView, NameView, OfferView, PeerView, PingView,
+    PlaceView, ResolveStep, SessionState, SessionView, Status, TraceView,
 };
 
 fn check(name: &str, shown: &str) {
@@ -41,6 +41,10 @@ fn suspended() -> SessionView {
         rtt_ms: Some(23),
         application: "127.0.0.1:40112".to_owned(),
         device: None,
+        expires: Some("2026-11-23T14:28:00Z".to_owned()),
+        moving: None,
+        generation: 0,
+        peer_generation: 1,
     }
 }
 
@@ -55,8 +59,26 @@ fn live() -> SessionView {
         lane: Some("direct".to_owned()),
         port: 80,
         resumes: 0,
+        expires: None,
         ..suspended()
     }
+}
+
+/// On its way to another device.
+fn moving() -> SessionView {
+    let moving = MovingView {
+        side: "own".to_owned(),
+        to: "phone.alice.cloak".to_owned(),
+        since: SINCE.to_owned(),
+    };
+    let reason = Some("moving".to_owned());
+    SessionView { state: SessionState::Held, reason, moving: Some(moving), lane: None, ..live() }
+}
+
+/// It went there.
+fn moved() -> SessionView {
+    let (reason, device) = (Some("moved".to_owned()), Some("phone.alice.cloak".to_owned()));
+    SessionView { state: SessionState::Moved, reason, device, lane: None, generation: 2, ..live() }
 }
 
 fn status() -> GatewayStatus {
@@ -131,6 +153,8 @@ fn web() -> ServiceRow {
         port: 80,
         target: "127.0.0.1:8080".to_owned(),
         allow: vec!["realm".to_owned(), "bob.cloak".to_owned()],
+        movable: "idle".to_owned(),
+        balance: "load".to_owned(),
     }
 }
 
@@ -257,8 +281,8 @@ fn json_fields_are_the_documented_ones() {
     };
     assert_eq!(
         fields(serde_json::to_value(live()).unwrap()),
-        "application bytes_held bytes_received bytes_sent device host id lane missing_side opened_at peer \
-         peer_device port reason resumes role rtt_ms state state_since",
+        "application bytes_held bytes_received bytes_sent device expires generation host id lane missing_side \
+         moving opened_at peer peer_device peer_generation port reason resumes role rtt_ms state state_since",
     );
     assert_eq!(
         fields(serde_json::to_value(status()).unwrap()),
@@ -271,6 +295,8 @@ fn json_fields_are_the_documented_ones() {
 
 #[test]
 fn moves() {
+    check("sessions-moves.txt", &super::sessions(&[moving(), moved()]));
+    check("session-moving.txt", &(super::session(&moving()) + "\n" + &super::session(&moved())));
     let on_phone = SessionView { device: Some("phone.alice.cloak".to_owned()), ..suspended() };
     check("entity-sessions.txt", &super::entity_sessions(&[live(), on_phone]));
     let offer = OfferView {

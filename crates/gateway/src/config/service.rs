@@ -6,23 +6,57 @@ use std::str::FromStr;
 
 use cloak_base::EntityId;
 use cloak_identity::{EntityName, Name, NameError};
-use cloak_node::Movable;
+use cloak_node::{Balance, Movable};
 use serde::{Deserialize, Deserializer};
 
 /// One exposed service.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct ServiceConfig {
     /// The port peers ask for; 1 to 65535, each at most once.
     pub port: u16,
     /// Where the service listens: `HOST:PORT` or `unix:PATH`.
     pub target: ServiceTarget,
     /// Who may reach it. Default: nobody.
-    #[serde(default)]
     pub allow: Vec<Allow>,
     /// When running sessions may move to another device that exposes the port too. Default `no`.
-    #[serde(default, deserialize_with = "movable")]
     pub movable: Movable,
+    /// By what they do so by themselves. Default `none`.
+    pub balance: Balance,
+}
+
+/// A service as it stands in the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    port: u16,
+    target: ServiceTarget,
+    #[serde(default)]
+    allow: Vec<Allow>,
+    #[serde(default, deserialize_with = "movable")]
+    movable: Movable,
+    #[serde(default, deserialize_with = "balance")]
+    balance: Balance,
+}
+
+/// A service whose sessions are to move by themselves, and may not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "balance = \"{}\" needs sessions that may move: set movable = \"idle\" or \"always\" as well",
+    balance_word(*.0)
+)]
+pub struct Unmovable(pub Balance);
+
+impl TryFrom<Written> for ServiceConfig {
+    type Error = Unmovable;
+
+    fn try_from(written: Written) -> Result<Self, Unmovable> {
+        let Written { port, target, allow, movable, balance } = written;
+        if balance != Balance::None && movable == Movable::No {
+            return Err(Unmovable(balance));
+        }
+        Ok(Self { port, target, allow, movable, balance })
+    }
 }
 
 /// Where a service listens.
@@ -160,11 +194,41 @@ impl fmt::Display for Allow {
 pub struct BadMovable;
 
 fn movable<'de, D: Deserializer<'de>>(from: D) -> Result<Movable, D::Error> {
-    match &*String::deserialize(from)? {
-        "no" => Ok(Movable::No),
-        "idle" => Ok(Movable::Idle),
-        "always" => Ok(Movable::Always),
-        _ => Err(serde::de::Error::custom(BadMovable)),
+    let text = String::deserialize(from)?;
+    let all = [Movable::No, Movable::Idle, Movable::Always];
+    let found = all.into_iter().find(|one| movable_word(*one) == text);
+    found.ok_or_else(|| serde::de::Error::custom(BadMovable))
+}
+
+/// How it is written.
+pub(crate) fn movable_word(movable: Movable) -> &'static str {
+    match movable {
+        Movable::No => "no",
+        Movable::Idle => "idle",
+        Movable::Always => "always",
+    }
+}
+
+/// A text that does not say by what sessions move by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "balance is \"none\", \"preference\" (to the preferred device) or \"load\" (to the one with few)"
+)]
+pub struct BadBalance;
+
+fn balance<'de, D: Deserializer<'de>>(from: D) -> Result<Balance, D::Error> {
+    let text = String::deserialize(from)?;
+    let all = [Balance::None, Balance::Preference, Balance::Load];
+    let found = all.into_iter().find(|one| balance_word(*one) == text);
+    found.ok_or_else(|| serde::de::Error::custom(BadBalance))
+}
+
+/// How it is written.
+pub(crate) fn balance_word(balance: Balance) -> &'static str {
+    match balance {
+        Balance::None => "none",
+        Balance::Preference => "preference",
+        Balance::Load => "load",
     }
 }
 
@@ -207,5 +271,30 @@ mod tests {
         assert_eq!(read("movable = \"always\"").unwrap().movable, Movable::Always);
         let error = read("movable = \"sometimes\"").unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("between two requests"), "{error}");
+    }
+
+    #[test]
+    fn only_what_may_move_is_balanced() {
+        #[derive(Debug, Deserialize)]
+        struct File {
+            service: Vec<ServiceConfig>,
+        }
+        let read = |rest: &str| {
+            let text = format!("\n[[service]]\nport = 80\ntarget = \"web:80\"\n{rest}");
+            toml::from_str::<File>(&text).map(|file| file.service[0].balance)
+        };
+        assert_eq!(read("").unwrap(), Balance::None);
+        assert_eq!(read("balance = \"none\"").unwrap(), Balance::None);
+        for (movable, word, balance) in
+            [("idle", "preference", Balance::Preference), ("always", "load", Balance::Load)]
+        {
+            let text = format!("movable = \"{movable}\"\nbalance = \"{word}\"");
+            assert_eq!(read(&text).unwrap(), balance);
+            let error = read(&format!("balance = \"{word}\"")).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("movable = \"idle\""), "{error}");
+        }
+        let error = read("balance = \"fair\"").unwrap_err().to_string();
+        assert!(error.contains("line 5") && error.contains("\"preference\""), "{error}");
+        assert!(read("weight = 1").unwrap_err().to_string().contains("unknown field"));
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{Driver, Side, Source, Spoke};
 use crate::api::{Application, Movable};
 use crate::handover::part_with;
-use crate::registry::Packed;
+use crate::registry::{Moving, Packed, Whose};
 
 /// A backend that spoke last and is quiet for so long has said what it had to say.
 const QUIET: Duration = Duration::from_millis(100);
@@ -36,6 +36,9 @@ pub(super) struct Moves {
     pub(super) returning: Option<oneshot::Sender<bool>>,
     /// For the other end to agree that it is ours, after it was handed over to us.
     pub(super) taking: Option<oneshot::Sender<Result<(), Code>>>,
+    /// Where this end is going, and where the other one is, each since when.
+    going: Option<(DeviceId, Instant)>,
+    peer_going: Option<(DeviceId, Instant)>,
 }
 
 impl Driver {
@@ -52,6 +55,7 @@ impl Driver {
             return;
         }
         self.moves.packing = Some(packing);
+        self.moves.going = Some((to, now));
         let leaves =
             self.application.as_mut().is_some_and(|application| application.ask_to_leave());
         if leaves {
@@ -109,6 +113,7 @@ impl Driver {
 
     /// The session does not go.
     pub(super) fn stay(&mut self, now: Instant, code: Code) {
+        self.moves.going = None;
         if let Some(packing) = self.moves.packing.take() {
             let _ = packing.send(Err(code));
         }
@@ -196,7 +201,7 @@ impl Driver {
     /// The other end has agreed that this end is ours, or ours again.
     pub(super) fn taken(&mut self, now: Instant) {
         self.was_open = true;
-        self.moves.settled_by = None;
+        (self.moves.settled_by, self.moves.going) = (None, None);
         self.go_on(now);
         // Whoever hears of it finds it listed as it is.
         self.show();
@@ -289,6 +294,28 @@ impl Moves {
     /// Whether somebody waits for the session to go, or its application is about to.
     pub(super) fn is_under_way(&self) -> bool {
         self.packing.is_some() || self.leaving.is_some()
+    }
+
+    /// What is under way, for people.
+    pub(super) fn shown(&self) -> Option<Moving> {
+        let moving = |side, (to, since)| Moving { side, to, since };
+        let own = self.going.map(|going| moving(Whose::Own, going));
+        own.or(self.peer_going.map(|going| moving(Whose::Peer, going)))
+    }
+
+    /// Where this end went, once it is over because it did.
+    pub(super) fn went_to(&self) -> Option<DeviceId> {
+        self.going.map(|(to, _)| to)
+    }
+
+    /// The other end may go to a device.
+    pub(super) fn peer_goes(&mut self, now: Instant, to: DeviceId) {
+        self.peer_going = Some((to, now));
+    }
+
+    /// The other end is where it belongs.
+    pub(super) fn peer_went(&mut self) {
+        self.peer_going = None;
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

@@ -59,6 +59,11 @@ impl Adopted {
         Ok(place)
     }
 
+    /// Ends that are on their way to us now.
+    pub(crate) fn underway(&self) -> usize {
+        self.receiving.load(Ordering::Relaxed)
+    }
+
     fn place(&self) -> Option<Place<'_>> {
         let taken = self.receiving.fetch_add(1, Ordering::Relaxed);
         // Given back at once where there were enough.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use cloak_base::{DeviceId, SessionId};
 use cloak_identity::Name;
-use cloak_wire::Code;
+use cloak_wire::{Balance, Code};
 use tokio::sync::oneshot;
 
 use crate::Node;
 use crate::api::Application;
 use crate::node::ControlError;
 use crate::registry::{Command, SessionHandle};
-use crate::view::SessionView;
+use crate::view::{SessionState, SessionView};
 
 use super::OfferView;
 
@@ -36,7 +36,7 @@ impl Node {
         }
         let moved = self.0.tasks.spawn(async move {
             let (Destination::Ours(device) | Destination::Foreign(device)) = destination;
-            shared.hand_over(&moving, device).await
+            shared.hand_over(&moving, device, Balance::None).await
         });
         moved.await.unwrap_or(Err(Code::ShuttingDown)).map_err(|code| stays(handle.id, code))
     }
@@ -100,7 +100,10 @@ impl Node {
     /// they can be reached.
     pub async fn entity_sessions(&self) -> Vec<SessionView> {
         let elsewhere = self.0.held_elsewhere().await;
-        self.sessions().into_iter().chain(elsewhere.into_iter().map(|(_, row)| row)).collect()
+        let mut ours = self.sessions();
+        // Another device lists those that went to it.
+        ours.retain(|row| row.state != SessionState::Moved);
+        ours.into_iter().chain(elsewhere.into_iter().map(|(_, row)| row)).collect()
     }
 
     async fn fetch_session(&self, prefix: &str) -> Result<(), ControlError> {
@@ -125,7 +128,10 @@ impl Node {
         }
         let mut found = self.0.sessions.find(prefix);
         match found.len() {
-            0 => Err(ControlError::NotFound(format!("no session {prefix}"))),
+            0 => Err(ControlError::NotFound(match self.0.sessions.went_to(prefix) {
+                Some(device) => format!("no session {prefix} here: it moved to {device}"),
+                None => format!("no session {prefix}"),
+            })),
             1 => Ok(found.remove(0)),
             several => Err(ControlError::NotFound(format!(
                 "{several} sessions begin with {prefix}; give more digits"

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cloak_base::DeviceId;
 use cloak_identity::Name;
 use cloak_session::{Role, State};
-use cloak_wire::{Code, Target};
+use cloak_wire::{Balance, Code, Target};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::Node;
 use crate::api::Movable;
+use crate::directory::Candidate;
 use crate::registry::SessionHandle;
 use crate::shared::Shared;
 
@@ -125,8 +125,10 @@ impl Shared {
     async fn move_service(self: &Arc<Self>, handle: &Arc<SessionHandle>) -> Result<(), Code> {
         let Target::Service(port) = handle.target else { return Err(Code::NotMovable) };
         let mut last = Err(Code::NoService);
-        for device in self.siblings_with(port).await? {
-            last = self.hand_over(handle, device).await;
+        let mut siblings = self.other_devices().await?;
+        siblings.retain(|one| one.ports.contains(&port));
+        for Candidate { device, .. } in siblings {
+            last = self.hand_over(handle, device, Balance::None).await;
             if last.is_ok() {
                 break;
             }
@@ -134,12 +136,12 @@ impl Shared {
         last
     }
 
-    /// The other devices of our entity that expose a port, those that are linked first.
-    async fn siblings_with(self: &Arc<Self>, port: u16) -> Result<Vec<DeviceId>, Code> {
+    /// The other devices of our entity, those that are linked first.
+    pub(super) async fn other_devices(self: &Arc<Self>) -> Result<Vec<Candidate>, Code> {
         let name = Name::parse(&self.home.entity_name()).map_err(|_| Code::BadName)?;
         let mut found = self.resolve(&name).await?.devices;
-        found.retain(|one| one.device != self.tls.device() && one.ports.contains(&port));
-        found.sort_by_key(|one| !self.known_peer(one.device).is_some_and(|peer| peer.is_linked()));
-        Ok(found.into_iter().map(|one| one.device).collect())
+        found.retain(|one| one.device != self.tls.device());
+        found.sort_by_key(|one| !self.is_reachable(one));
+        Ok(found)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cloak_wire::{Code, HandOver};
+use cloak_wire::{Balance, Code, HandOver};
 use minicbor::bytes::ByteVec;
 use tokio::time::timeout;
 
@@ -63,7 +63,7 @@ impl Shared {
     async fn export(self: &Arc<Self>, handle: &Arc<SessionHandle>) -> Result<Vec<u8>, Code> {
         let packed = self.pack(handle, self.tls.device()).await?;
         let generation = packed.capsule.generation;
-        let (hand_over, parts) = self.wrap(handle, packed);
+        let (hand_over, parts) = self.wrap(handle, packed, Balance::None);
         let mut bytes = MAGIC.to_vec();
         let body = (hand_over, parts.map(ByteVec::from));
         minicbor::encode(body, &mut bytes).expect("invariant: encoding into memory cannot fail");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cloak_base::{DeviceId, SessionId};
 use cloak_identity::Name;
-use cloak_wire::{CONTROL_MAX, Code, Frame};
+use cloak_wire::{Balance, CONTROL_MAX, Code, Frame};
 use minicbor::bytes::ByteVec;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -21,7 +21,7 @@ use crate::sync::read;
 use crate::view::{SessionState, SessionView};
 
 /// Time for a device to say what it holds.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sessions of one device that are listed.
 const LISTED_MAX: usize = 1024;
 /// Bytes of rows in a frame, so that it fits whatever the last one adds.
@@ -112,8 +112,8 @@ impl Shared {
     }
 
     fn rows(&self) -> Vec<ByteVec> {
-        let mut views = self.sessions.views(self.clock.now(), self.clock.wall());
-        views.retain(|view| view.state != SessionState::Lost);
+        let mut views = self.session_views();
+        views.retain(|view| !matches!(view.state, SessionState::Lost | SessionState::Moved));
         let json = views.iter().take(LISTED_MAX).filter_map(|view| serde_json::to_vec(view).ok());
         json.filter(|row| row.len() <= ROWS_BYTES).map(ByteVec::from).collect()
     }
@@ -133,7 +133,8 @@ impl Shared {
                     Some(handle) => {
                         // A move that has begun comes to its end, whatever becomes of who asked for it.
                         let (shared, to) = (Arc::clone(self), lane.peer.device());
-                        let moving = async move { shared.hand_over(&handle, to).await };
+                        let moving =
+                            async move { shared.hand_over(&handle, to, Balance::None).await };
                         self.tasks.spawn(moving).await.unwrap_or(Err(Code::ShuttingDown))
                     }
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use cloak_wire::{Code, Target};
+use cloak_wire::{Balance, Code, Target};
 use tokio::sync::mpsc;
 
 use super::APPLICATION;
@@ -22,7 +22,8 @@ type Admit = Arc<dyn Fn(&Incoming) -> bool + Send + Sync>;
 
 struct Service {
     admit: Admit,
-    movable: bool,
+    movable: Movable,
+    balance: Balance,
     arrivals: mpsc::Sender<Arrival>,
 }
 
@@ -66,7 +67,7 @@ impl Listeners {
         port: u16,
         admit: impl Fn(&Incoming) -> bool + Send + Sync + 'static,
     ) -> Result<Listener, ListenError> {
-        self.add(port, Arc::new(admit), false)
+        self.add(port, Arc::new(admit), Movable::No, Balance::None)
     }
 
     /// The same for a service whose sessions may move between the devices of the entity that expose it: a
@@ -80,10 +81,30 @@ impl Listeners {
         port: u16,
         admit: impl Fn(&Incoming) -> bool + Send + Sync + 'static,
     ) -> Result<Listener, ListenError> {
-        self.add(port, Arc::new(admit), true)
+        self.listen_balanced(port, Balance::None, admit)
     }
 
-    fn add(&self, port: u16, admit: Admit, movable: bool) -> Result<Listener, ListenError> {
+    /// The same for a service whose sessions move by themselves as well, between the devices on which it says
+    /// so.
+    ///
+    /// # Errors
+    /// The port is zero, or taken.
+    pub fn listen_balanced(
+        &self,
+        port: u16,
+        balance: Balance,
+        admit: impl Fn(&Incoming) -> bool + Send + Sync + 'static,
+    ) -> Result<Listener, ListenError> {
+        self.add(port, Arc::new(admit), Movable::Always, balance)
+    }
+
+    fn add(
+        &self,
+        port: u16,
+        admit: Admit,
+        movable: Movable,
+        balance: Balance,
+    ) -> Result<Listener, ListenError> {
         if port == 0 {
             return Err(ListenError::PortZero);
         }
@@ -93,7 +114,7 @@ impl Listeners {
             return Err(ListenError::Taken);
         }
         let (sender, arrivals) = mpsc::channel(BACKLOG);
-        services.insert(port, Service { admit, movable, arrivals: sender });
+        services.insert(port, Service { admit, movable, balance, arrivals: sender });
         Ok(Listener { arrivals })
     }
 
@@ -143,8 +164,12 @@ impl ServiceTable for Listeners {
 
     fn movable(&self, target: &Target) -> Movable {
         let Target::Service(port) = target else { return Movable::No };
-        let is_movable = lock(&self.0).get(port).is_some_and(|service| service.movable);
-        if is_movable { Movable::Always } else { Movable::No }
+        lock(&self.0).get(port).map_or(Movable::No, |service| service.movable)
+    }
+
+    fn balance(&self, target: &Target) -> Balance {
+        let Target::Service(port) = target else { return Balance::None };
+        lock(&self.0).get(port).map_or(Balance::None, |service| service.balance)
     }
 
     fn ports(&self) -> Vec<u16> {

@@ -4,16 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloak_node::{
-    Arrival, Code, Home, InitNames, InviteKind, InviteRequest, Listener, Listeners, Node,
-    SessionState, Signals, Stream,
+    Arrival, Balance, Code, Home, InitNames, InviteKind, InviteRequest, Listener, Listeners, Node,
+    NodeConfig, SessionState, SessionView, Signals, Stream,
 };
 use cloak_transport::SystemClock;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::realm::{config, eventually, log};
+use crate::realm::{eventually, log};
 
 const COUNTER: u16 = 90;
+
+/// Services that are balanced are looked at often.
+fn config() -> NodeConfig {
+    let mut config = crate::realm::config();
+    config.session.balance_every = Duration::from_millis(200);
+    config
+}
 
 struct Device {
     node: Node,
@@ -95,6 +102,11 @@ fn serve(mut listener: Listener) {
             tokio::task::spawn(count(arrival));
         }
     });
+}
+
+/// Whether a session is listed for people only.
+fn is_over(row: &SessionView) -> bool {
+    [SessionState::Lost, SessionState::Moved].contains(&row.state)
 }
 
 async fn add(stream: &mut Stream, number: u8) -> u64 {
@@ -195,7 +207,7 @@ async fn a_clients_stream_moves_with_its_state_and_what_it_has_not_read() {
     assert_eq!(next.read(&mut [0; 1]).await.unwrap(), 0);
     eventually("no session is left", || async {
         let rows = [&bob, &one, &two].map(|device| device.node.sessions());
-        rows.iter().flatten().all(|row| row.state == SessionState::Lost).then_some(())
+        rows.iter().flatten().all(is_over).then_some(())
     })
     .await;
 }
@@ -277,6 +289,37 @@ async fn ends_of_streams_move_too() {
     leaving.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_with_state_is_balanced_over_its_devices() {
+    let alice = found("alice").await;
+    let one = join(&alice.node, InviteKind::Member, Some("bob"), "one").await;
+    let listen = |server: &Device| {
+        serve(server.listeners.listen_balanced(COUNTER, Balance::Load, |_| true).unwrap());
+        server.node.reload(config());
+    };
+    listen(&one);
+    let mut streams = Vec::new();
+    for number in 1..=4 {
+        streams.push((number, connect(&alice.node, "one.bob.cloak", COUNTER).await));
+    }
+    for (number, stream) in &mut streams {
+        assert_eq!(add(stream, *number).await, u64::from(*number));
+    }
+    let two = join(&one.node, InviteKind::Device, None, "two").await;
+    listen(&two);
+    eventually("two of four have gone", || async {
+        let here = [&one, &two].map(|server| {
+            let rows = server.node.sessions();
+            rows.iter().filter(|row| row.state == SessionState::Live).count()
+        });
+        (here == [2, 2]).then_some(())
+    })
+    .await;
+    for (number, stream) in &mut streams {
+        assert_eq!(add(stream, 100).await, u64::from(*number) + 100, "the sum went along");
+    }
+}
+
 /// A program that does not want to leave keeps its session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_does_not_leave_goes_on() {
@@ -289,8 +332,17 @@ async fn a_program_that_does_not_leave_goes_on() {
     assert_eq!(add(&mut stream, 1).await, 1);
     let id = one.node.sessions()[0].id.clone();
     knows(&one.node, "two.alice.cloak").await;
-    let refused = one.node.move_session(&id, "two").await.unwrap_err().to_string();
+    let shown = eventually("the move is shown", || async {
+        let moving = one.node.sessions()[0].moving.clone()?;
+        let why = one.node.why("bob.cloak", None).await;
+        Some((moving, why.into_iter().find(|step| step.step == "session")?.detail))
+    });
+    let (refused, (moving, why)) = tokio::join!(one.node.move_session(&id, "two"), shown);
+    let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("not-movable"), "{refused}");
+    assert_eq!((&*moving.side, &*moving.to), ("own", "two.alice.cloak"));
+    assert!(why.contains("our end is going to two.alice.cloak since"), "{why}");
+    assert_eq!(one.node.sessions()[0].moving, None);
     assert_eq!(add(&mut stream, 2).await, 3);
     assert!(two.node.sessions().is_empty());
 }
@@ -366,7 +418,7 @@ async fn an_end_that_has_finished_moves() {
     assert_eq!(answer, "an answer");
     eventually("no session is left", || async {
         let rows = [&bob, &one, &two].map(|device| device.node.sessions());
-        rows.iter().all(Vec::is_empty).then_some(())
+        rows.iter().flatten().all(is_over).then_some(())
     })
     .await;
 }

@@ -67,6 +67,11 @@ impl HandOver {
     pub(super) fn withdraw_ask(&mut self) -> bool {
         self.ask.take().is_some_and(|ask| !ask.withdrawn)
     }
+
+    /// Which owner the other end has.
+    pub(super) fn peer_generation(&self) -> Generation {
+        self.peer_generation
+    }
 }
 
 impl Session {

@@ -134,7 +134,7 @@ impl Session {
 
     /// A session is kept for `linger`, but not one whose initiator may never have learned that it is
     /// open and gave up.
-    fn suspension_deadline(&self) -> Option<Instant> {
+    pub(super) fn suspension_deadline(&self) -> Option<Instant> {
         let (since, _) = self.suspended?;
         let longest = if self.confirmed {
             self.config.linger

@@ -113,7 +113,14 @@ fn moves() -> Vec<Frame> {
         peer: device,
         record: Some(bytes()),
         opened_at: UnixTime(5),
+        load: Some(u32::MAX),
     })));
+    let load = |balance| Some(Load { sessions: u32::MAX, balance });
+    let balances = [Balance::None, Balance::Preference, Balance::Load];
+    let mut services: Vec<_> = balances.map(load).into_iter().chain([None]).collect();
+    services.resize(LOADS_MAX, load(Balance::Load));
+    frames.push(Frame::AskLoads { ports: vec![u16::MAX; LOADS_MAX] });
+    frames.push(Frame::Loads { preference: u16::MAX, services });
     frames
 }
 
@@ -169,6 +176,23 @@ fn a_nudge_names_at_most_its_limit() {
 }
 
 #[test]
+fn loads_are_asked_and_told_up_to_their_limit() {
+    let ports = vec![1; LOADS_MAX + 1];
+    let services = vec![None; LOADS_MAX + 1];
+    for (frame, kind) in
+        [(Frame::AskLoads { ports }, 0x27), (Frame::Loads { preference: 0, services }, 0x28)]
+    {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        assert_eq!(read(&bytes, 4096), Err(WireError::Body { kind }));
+    }
+    // A balance that nobody knows.
+    let body = [0x82, 0, 0x81, 0x82, 1, 3];
+    let frame = [&[0x28, 0, 0, 6][..], &body].concat();
+    assert_eq!(read(&frame, 4096), Err(WireError::Body { kind: 0x28 }));
+}
+
+#[test]
 fn hello_and_every_control_frame_fit_the_limit() {
     for frame in samples() {
         let mut bytes = Vec::new();
@@ -184,7 +208,7 @@ proptest! {
     }
 
     #[test]
-    fn perturbed_frames_never_panic(which in 0usize..33, at in 0usize..500, bit in 0u8..8, piece in 1usize..50) {
+    fn perturbed_frames_never_panic(which in 0usize..35, at in 0usize..500, bit in 0u8..8, piece in 1usize..50) {
         let mut bytes = Vec::new();
         samples()[which].encode(&mut bytes);
         let at = at % bytes.len();
