@@ -26,26 +26,38 @@ use cloak_tests::realm::{Home, Realm, last_line};
 const SOON: Duration = Duration::from_secs(20);
 const ECHO: u16 = 7;
 const SOURCE: u16 = 80;
+const SHORT: u16 = 81;
 const PATTERN: Pattern = Pattern::new(9);
 const LENGTH: usize = 48 << 20;
+const SHORT_LENGTH: usize = 200 << 10;
 
 struct Town {
     laptop: Gateway,
     phone: Gateway,
     bob: Gateway,
     /// Kept for their drop only.
-    _origins: [TcpOrigin; 2],
+    _origins: [TcpOrigin; 3],
     realm: Realm,
 }
 
 impl Town {
     fn start() -> Self {
+        Self::configured("")
+    }
+
+    /// The laptop's settings are these.
+    fn configured(laptop: &str) -> Self {
         let realm = Realm::new();
-        let origins = [TcpOrigin::echo(), TcpOrigin::source(PATTERN, LENGTH)];
-        let laptop = realm.found("alice").up(&Up::default());
+        let sources = [LENGTH, SHORT_LENGTH].map(|length| TcpOrigin::source(PATTERN, length));
+        let [long, short] = sources;
+        let origins = [TcpOrigin::echo(), long, short];
+        let home = realm.found("alice");
+        home.configure(laptop);
+        let laptop = home.up(&Up::default());
         let phone = further_device(&realm, &laptop, "two").up(&Up::default());
+        let services = [ECHO, SOURCE, SHORT].into_iter().zip(&origins);
         let services =
-            Up::default().expose(ECHO, origins[0].address()).expose(SOURCE, origins[1].address());
+            services.fold(Up::default(), |up, (port, origin)| up.expose(port, origin.address()));
         let bob = realm.join(&laptop, "bob").up(&services);
         let town = Self { laptop, phone, bob, _origins: origins, realm };
         wait_until("all know each other", SOON, || {
@@ -413,6 +425,139 @@ fn another_application_goes_on_where_one_was_held() {
     let _ = town.laptop.run(&["sessions", "attach", &id, "--unix", path]).success();
     let mut third = UnixStream::connect(path).unwrap();
     assert_eq!(read_to_end(&mut third, offset), LENGTH as u64);
+}
+
+const TAIL: u64 = 256 << 10;
+
+/// A laptop that keeps a tail, and a program there that has read so many bytes, and whose socket is full of
+/// others.
+fn stuck_program() -> (Town, TcpStream, u64, String) {
+    let town = Town::configured("[session]\ntail = \"256KiB\"\n");
+    let mut stream = town.dial(SOURCE);
+    let read = read_some(&mut stream, 0, 1 << 20);
+    let id = only(&town.laptop);
+    wait_until("its socket is full", SOON, || {
+        let given = open_sessions(&town.laptop)[0]["bytes_received"].as_u64().unwrap();
+        assert!(given <= read + TAIL, "never more than is kept: {given}, of which {read} are read");
+        given >= read + TAIL / 4 * 3
+    });
+    (town, stream, read, id)
+}
+
+/// Where the session goes on, as `attach --listen` says, and the next program's stream.
+fn attach(gateway: &Gateway, id: &str, more: &[&str]) -> (serde_json::Value, TcpStream) {
+    let asked = [&["sessions", "attach", id, "--listen", "127.0.0.1:0"], more].concat();
+    let json = gateway.home().json(&asked);
+    let stream = TcpStream::connect(json["listen"].as_str().unwrap()).unwrap();
+    (json, stream)
+}
+
+/// What is said where the program before has read so far, and had been given so much.
+fn assert_known(json: &serde_json::Value, read: u64, given: u64) {
+    let said = ["from", "latest", "unread"].map(|field| json[field].as_u64());
+    assert_eq!(said, [Some(read), Some(given), Some(given - read)], "{json}");
+}
+
+#[test]
+fn the_next_program_goes_on_where_the_one_before_stopped_reading() {
+    let (town, mut stream, read, id) = stuck_program();
+    let _ = town.laptop.run(&["sessions", "hold", &id]).success();
+    let given = read_to_end(&mut stream, read);
+    let (json, mut second) = attach(&town.laptop, &id, &[]);
+    assert_known(&json, read, given);
+    // Nor does the second one read all that it is given.
+    let read = read_some(&mut second, read, 5 << 20);
+    let _ = town.laptop.run(&["sessions", "hold", &id]).success();
+    let given = read_to_end(&mut second, read);
+    let (json, mut third) = attach(&town.laptop, &id, &[]);
+    assert_known(&json, read, given);
+    assert_eq!(read_to_end(&mut third, read), LENGTH as u64);
+}
+
+#[test]
+fn a_stream_that_has_ended_has_an_end_for_the_next_program_too() {
+    let town = Town::configured("[session]\ntail = \"256KiB\"\n");
+    let mut stream = town.dial(SHORT);
+    let read = read_some(&mut stream, 0, 50 << 10);
+    let id = only(&town.laptop);
+    wait_until("all of it is in its socket", SOON, || {
+        open_sessions(&town.laptop)[0]["bytes_received"].as_u64() > Some(SHORT_LENGTH as u64)
+    });
+    let _ = town.laptop.run(&["sessions", "hold", &id]).success();
+    let (json, mut second) = attach(&town.laptop, &id, &[]);
+    assert_known(&json, read, SHORT_LENGTH as u64);
+    assert_eq!(read_to_end(&mut second, read), SHORT_LENGTH as u64);
+}
+
+#[test]
+fn what_a_program_had_not_read_goes_along_to_another_device() {
+    let (town, mut stream, read, id) = stuck_program();
+    let _ = town.laptop.run(&["sessions", "move", &id, "--to", "two"]).success();
+    let given = read_to_end(&mut stream, read);
+    // What it had read stays where it was.
+    let asked = ["sessions", "attach", &id, "--from", &(read - 1).to_string()];
+    let said = town.phone.run(&asked).exits(1).stderr;
+    assert!(said.contains(&format!("from {read} to {given}")), "{said}");
+    let (json, mut second) = attach(&town.phone, &id, &[]);
+    assert_known(&json, read, given);
+    assert_eq!(read_to_end(&mut second, read), LENGTH as u64);
+}
+
+#[test]
+fn a_move_that_comes_to_nothing_leaves_a_stuck_program_with_all_its_bytes() {
+    let (mut town, mut stream, read, id) = stuck_program();
+    town.phone.crash();
+    let _ = town.laptop.run(&["sessions", "move", &id, "--to", "two"]).exits(1);
+    assert_eq!(read_to_end(&mut stream, read), LENGTH as u64, "nothing lost, nothing doubled");
+}
+
+#[test]
+fn of_a_program_that_reads_on_the_next_one_gets_nothing_twice() {
+    let town = Town::configured("[session]\ntail = \"64KiB\"\n");
+    let mut stream = town.dial(SOURCE);
+    let read = read_some(&mut stream, 0, 1 << 20);
+    let id = only(&town.laptop);
+    let reading = std::thread::spawn(move || read_to_end(&mut stream, read));
+    let _ = town.laptop.run(&["sessions", "hold", &id]).success();
+    let end = reading.join().unwrap();
+    let (json, mut second) = attach(&town.laptop, &id, &[]);
+    assert_known(&json, end, end);
+    assert_eq!(read_to_end(&mut second, end), LENGTH as u64);
+}
+
+#[test]
+fn a_program_can_begin_as_far_back_as_the_tail_goes() {
+    let (town, mut stream, read, id) = stuck_program();
+    let _ = town.laptop.run(&["sessions", "hold", &id]).success();
+    let given = read_to_end(&mut stream, read);
+    let earliest = given - TAIL;
+    for from in [earliest - 1, given + 1] {
+        let asked = ["sessions", "attach", &id, "--from", &from.to_string()];
+        let said = town.laptop.run(&asked).exits(1).stderr;
+        assert!(said.contains(&format!("from {earliest} to {given}")), "{said}");
+    }
+    wait_state(&town.laptop, "held");
+    let (json, mut next) = attach(&town.laptop, &id, &["--from", &earliest.to_string()]);
+    let said = ["from", "earliest", "latest", "unread"].map(|field| json[field].as_u64());
+    assert_eq!(said, [Some(earliest), Some(earliest), Some(given), Some(given - read)], "{json}");
+    assert_eq!(read_to_end(&mut next, earliest), LENGTH as u64);
+}
+
+#[test]
+fn without_a_tail_it_is_said_that_nothing_is_known() {
+    let town = Town::start();
+    let mut stream = town.dial(SOURCE);
+    let read = read_some(&mut stream, 0, 1 << 20);
+    let id = only(&town.laptop);
+    let _ = town.laptop.run(&["sessions", "hold", &id]).success();
+    let given = read_to_end(&mut stream, read);
+    let (from, before) = (given.to_string(), (given - 1).to_string());
+    let said = town.laptop.run(&["sessions", "attach", &id, "--from", &before]).exits(1).stderr;
+    assert!(said.contains(&format!("from {given} to {given}")), "{said}");
+    let attached = town.laptop.run(&["sessions", "attach", &id, "--from", &from]).success();
+    let said = format!("it goes on from byte {given}; it cannot be told what the program before");
+    assert!(attached.stderr.contains(&said), "{}", attached.stderr);
+    PATTERN.check(given, &attached.stdout).unwrap();
 }
 
 /// Bob's service on two devices, and alice who uses it.

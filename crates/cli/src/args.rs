@@ -304,6 +304,10 @@ pub(crate) struct Attach {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) at: AttachPlace,
+    /// Go on from this byte of what the other end has sent, counted from 0, instead of where the program
+    /// before stopped reading; only as far back as `[session] tail` keeps
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) from: Option<u64>,
 }
 
 /// Where the next application of a session comes from.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use cloak_gateway::control::message::{
-    AttachAt, EntityBackup, GatewayStatus, Invitation, InvitationKind, Invite as InviteRequest,
-    Move, Named, RealmBackup, Reloaded, ServiceName, SessionId, path,
+    self, AttachAt, EntityBackup, GatewayStatus, Invitation, InvitationKind,
+    Invite as InviteRequest, Move, Named, RealmBackup, Reloaded, ServiceName, SessionId, path,
 };
 use cloak_gateway::control::{Answer, Client, ClientError};
 use cloak_node::{Home, ResolveStep};
@@ -114,14 +114,16 @@ impl Asker {
                     format!("session {id} is held; go on with: cloak sessions attach {id}\n");
                 self.act(path::SESSION_HOLD, &SessionId { id }, done).await
             }
-            Some(SessionsCommand::Attach(Attach { id, at })) => match at.listen()? {
+            Some(SessionsCommand::Attach(Attach { id, at, from })) => match at.listen()? {
                 Some(listen) => {
-                    let asked = AttachAt { id, listen };
+                    let asked = AttachAt { id, listen, from };
                     let answer = self.client.post(path::SESSION_ATTACH_AT, &asked).await?;
                     self.print(&answer, show::attachable)
                 }
                 None => {
-                    let stream = connect::attach(&self.client, id).await?;
+                    let asked = message::Attach { id, from };
+                    let (stream, held) = connect::attach(&self.client, &asked).await?;
+                    eprint!("cloak: session {}: {}", held.id, show::held(&held));
                     let copying = tokio::task::spawn_blocking(|| connect::copy(stream));
                     copying.await.map_err(anyhow::Error::from)?
                 }

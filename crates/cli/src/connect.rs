@@ -14,9 +14,9 @@ use std::thread;
 
 use bytes::Bytes;
 use cloak_gateway::control::chunks::{CHUNK_BYTES_MAX, HEADER_LEN, Header};
-use cloak_gateway::control::message::{Connect, SessionId};
+use cloak_gateway::control::message::{Attach, Connect};
 use cloak_gateway::control::{Client, Rejoined};
-use cloak_node::EARLY_MAX;
+use cloak_node::{EARLY_MAX, HeldView};
 
 use crate::args::ServiceAddress;
 use crate::exit::Failure;
@@ -60,13 +60,13 @@ pub(crate) async fn open(client: &Client, target: ServiceAddress) -> Result<Stre
     Stream::new(socket, early)
 }
 
-/// Attaches to a session that is held. Its copying is [`copy`].
+/// Attaches to a session that is held, and says where it goes on. Its copying is [`copy`].
 ///
 /// # Errors
 /// No gateway is running, or no such session is held.
-pub(crate) async fn attach(client: &Client, id: String) -> Result<Stream, Failure> {
-    let Rejoined { socket, early } = client.attach(&SessionId { id }).await?;
-    Stream::new(socket, early)
+pub(crate) async fn attach(client: &Client, asked: &Attach) -> Result<(Stream, HeldView), Failure> {
+    let (Rejoined { socket, early }, held) = client.attach(asked).await?;
+    Ok((Stream::new(socket, early)?, held))
 }
 
 impl Stream {

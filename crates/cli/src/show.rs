@@ -9,7 +9,9 @@ mod record;
 mod table;
 mod tables;
 
-pub(crate) use self::record::{attachable, drained, invitation, ping, reloaded, session, status};
+pub(crate) use self::record::{
+    attachable, drained, held, invitation, ping, reloaded, session, status,
+};
 pub(crate) use self::table::Table;
 pub(crate) use self::tables::{
     entity_sessions, members, names, offers, peers, services, sessions, steps, trace,

@@ -18,15 +18,17 @@ mod proxy;
 mod relay;
 mod same_user;
 mod services;
+#[cfg(target_os = "linux")]
+mod sock_diag;
 mod socks4;
 mod socks5;
 mod stream;
 mod users;
 
 pub use config::{
-    Allow, BadAlias, BadAllow, BadListenAddress, BadBalance, BadMovable, BadRoute, BadTarget, BadTime,
-    ExitConfig, ListenAddress, OutboundConfig, ProxyConfig, Route, ServiceConfig, ServiceTarget,
-    Timeout, Upstream, UserConfig,
+    Allow, BadAlias, BadAllow, BadBalance, BadListenAddress, BadMovable, BadRoute, BadTarget,
+    BadTime, ExitConfig, ListenAddress, OutboundConfig, ProxyConfig, Route, ServiceConfig,
+    ServiceTarget, Timeout, Upstream, UserConfig,
 };
 pub use destination::{Aliases, Destination};
 pub use errors::{Explanation, Failure, SOCKS5H_HINT, explain, http_status, socks5_reply};

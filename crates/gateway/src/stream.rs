@@ -15,6 +15,8 @@ use crate::ingress::Slot;
 /// wherever it is handed on to.
 pub(crate) struct Client {
     socket: Socket,
+    /// Bytes that the socket has taken, the answers of the proxy port included.
+    written: u64,
     _slot: Option<Slot>,
 }
 
@@ -25,7 +27,14 @@ pub(crate) enum Socket {
 
 impl Client {
     pub(crate) fn new(socket: Socket, slot: Option<Slot>) -> Self {
-        Self { socket, _slot: slot }
+        Self { socket, written: 0, _slot: slot }
+    }
+
+    fn count(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &wrote {
+            self.written += *count as u64;
+        }
+        wrote
     }
 
     /// Makes the coming drop a reset, where the socket knows resets.
@@ -39,7 +48,7 @@ impl Client {
 
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
-        match &mut $self.get_mut().socket {
+        match &mut $self.socket {
             Socket::Tcp(stream) => {
                 let $stream = Pin::new(stream);
                 $call
@@ -58,7 +67,8 @@ impl AsyncRead for Client {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_read(cx, buf))
+        let this = self.get_mut();
+        delegate!(this, stream => stream.poll_read(cx, buf))
     }
 }
 
@@ -68,7 +78,9 @@ impl AsyncWrite for Client {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => stream.poll_write(cx, buf))
+        let this = self.get_mut();
+        let wrote = delegate!(this, stream => stream.poll_write(cx, buf));
+        this.count(wrote)
     }
 
     fn poll_write_vectored(
@@ -76,7 +88,9 @@ impl AsyncWrite for Client {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => stream.poll_write_vectored(cx, bufs))
+        let this = self.get_mut();
+        let wrote = delegate!(this, stream => stream.poll_write_vectored(cx, bufs));
+        this.count(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -84,11 +98,13 @@ impl AsyncWrite for Client {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_flush(cx))
+        let this = self.get_mut();
+        delegate!(this, stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_shutdown(cx))
+        let this = self.get_mut();
+        delegate!(this, stream => stream.poll_shutdown(cx))
     }
 }
 
@@ -102,6 +118,14 @@ impl Application for Client {
             Socket::Tcp(stream) => Application::has_failed(stream),
             Socket::Unix(stream) => Application::has_failed(stream),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn unread(&self) -> Option<u64> {
+        let Socket::Tcp(stream) = &self.socket else { return None };
+        let (peer, local) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+        let read = crate::sock_diag::read_by_peer(peer, local)?;
+        Some(self.written.saturating_sub(read))
     }
 }
 
@@ -202,6 +226,10 @@ impl<S: Application> Application for Prefixed<S> {
 
     fn has_failed(&self) -> bool {
         self.inner.has_failed()
+    }
+
+    fn unread(&self) -> Option<u64> {
+        self.inner.unread()
     }
 }
 

@@ -51,6 +51,12 @@ pub trait Application: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// There is no session: the other application is on this very device. Nothing can be asked.
     fn refuse_wishes(&mut self) {}
 
+    /// How many of the bytes that were written to it the application has not read, where that can be told.
+    /// Once no more are written the answer only falls.
+    fn unread(&self) -> Option<u64> {
+        None
+    }
+
     /// Tells the application how its session fares, whenever that changes.
     fn tell(&mut self, condition: &Condition) {
         let _ = condition;
@@ -127,6 +133,10 @@ impl<A: Application + ?Sized> Application for Box<A> {
 
     fn has_failed(&self) -> bool {
         (**self).has_failed()
+    }
+
+    fn unread(&self) -> Option<u64> {
+        (**self).unread()
     }
 
     fn ask_to_leave(&mut self) -> bool {

@@ -77,6 +77,11 @@ pub struct SessionConfig {
     pub sessions_max: usize,
     /// To whom the other end of our applications' sessions may be handed over.
     pub follow: Follow,
+    /// Bytes kept of the last that an application was given, and most that it is given unread: what it has not
+    /// read when its session leaves it goes to the next one. Zero, which keeps none, or [`TAIL_MIN`] to
+    /// [`TAIL_MAX`].
+    #[serde(deserialize_with = "tail")]
+    pub tail: ByteSize,
     /// Whether the other devices of this entity may list the sessions of this one, and fetch them.
     pub fetch: bool,
     /// How often sessions of balanced services are compared with what the other devices of this entity have.
@@ -92,6 +97,7 @@ impl Default for SessionConfig {
             spill_max: ByteSize(1 << 30),
             sessions_max: 16_384,
             follow: Follow::Entity,
+            tail: ByteSize(0),
             fetch: true,
             balance_every: Duration::from_secs(10),
         }
@@ -107,6 +113,20 @@ fn balance_every<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Erro
         return Err(D::Error::custom("balance_every is 100ms at least"));
     }
     Ok(every)
+}
+
+/// Most bytes that are kept of what an application was given, and most that go to another device as unread.
+pub const TAIL_MAX: u64 = 1 << 20;
+/// Fewest, where any are: whoever may have less unread is asked all the time what it has read.
+pub const TAIL_MIN: u64 = 64 << 10;
+
+fn tail<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    let size = text::byte_size::deserialize(deserializer)?;
+    if size.0 == 0 || (TAIL_MIN..=TAIL_MAX).contains(&size.0) {
+        return Ok(size);
+    }
+    let (least, most) = (ByteSize(TAIL_MIN), ByteSize(TAIL_MAX));
+    Err(D::Error::custom(format!("a tail is 0, or {least} to {most}")))
 }
 
 /// To whom the other end of a session that an application of ours opened may be handed over.

@@ -6,27 +6,32 @@
 
 mod moves;
 mod pause;
+mod settling;
+mod tail;
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use cloak_base::Instant;
-use cloak_session::{End, Event, LaneId, Session, State, Suspicion, Transmit};
+use cloak_session::{End, Event, LaneId, Role, Session, State, Suspicion, Transmit};
 use cloak_transport::RecvError;
 use cloak_wire::{Code, Frame, Item, SessionFrame};
 use tokio::io::ReadBuf;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{Application, Backend, BoxFuture, Departure};
-use crate::handover::Taken;
+use crate::api::{Application, Backend, BoxFuture};
+use crate::handover::{Left, Taken};
 use crate::lane::Lane;
 use crate::peer::Greeting;
-use crate::registry::{Command, Left, SessionHandle};
+use crate::registry::{Command, Outcome, SessionHandle};
 use crate::shared::Shared;
 use crate::spill::Spill;
+use crate::sync::read;
 use crate::timer::Timer;
 use moves::Moves;
+use tail::Tail;
 
 /// Rounds of one poll before other tasks get their turn. A round moves at most what one read of
 /// the lane and one of the application give: some 256 KiB.
@@ -80,8 +85,10 @@ pub(crate) struct Driver {
     moves: Moves,
     /// Who of the two applications spoke last, as far as ours knows, and when.
     spoke: Option<(Spoke, Instant)>,
-    /// What an application left behind for the next one: bytes that it gets first, and its state.
-    left: Departure,
+    /// Bytes that an application gets before those of the session, and the last that it was given.
+    tail: Tail,
+    /// What an application wants the next one to know.
+    state: Vec<u8>,
     /// The application may hold bytes that it has not passed on.
     unflushed: bool,
     /// The state, resumes and reason that the application was told of.
@@ -106,6 +113,10 @@ impl Driver {
         source: Source,
         inbox: mpsc::Receiver<Box<Command>>,
     ) -> Self {
+        // A service's backend is followed by another one between two requests, or where it does not mind.
+        let keeps = handle.role == Role::Initiator;
+        let tail = if keeps { read(&shared.config).session.tail.0 } else { 0 };
+        let tail = Tail::new(usize::try_from(tail).unwrap_or(0), session.memory().clone());
         Self {
             timer: Timer::new(Arc::clone(&shared.clock)),
             spill: Spill::new(Arc::clone(&shared), handle.id),
@@ -123,7 +134,8 @@ impl Driver {
             was_open: false,
             moves: Moves::default(),
             spoke: None,
-            left: Departure::default(),
+            tail,
+            state: Vec::new(),
             unflushed: false,
             told: None,
             held_until: None,
@@ -133,8 +145,9 @@ impl Driver {
 
     /// Drives an end that was handed over to us: `taken` hears whether the other end has agreed. A
     /// service's end has its backend.
-    pub(crate) fn adopt(mut self, backend: Option<Backend>, left: Departure, taken: Taken) -> Self {
-        self.left = left;
+    pub(crate) fn adopt(mut self, backend: Option<Backend>, left: Left, taken: Taken) -> Self {
+        self.tail.adopt(left.unread, left.not_read);
+        self.state = left.state;
         if let Some((application, address)) = backend {
             self.bring_in(application, address);
         }
@@ -155,8 +168,9 @@ impl Driver {
         })
         .await;
         self.show();
-        let left = self.moves.went_to().filter(|_| self.ended == Some(End::Moved)).map(Left::Moved);
-        let left = left.or(self.was_lost().then_some(Left::Lost));
+        let left =
+            self.moves.went_to().filter(|_| self.ended == Some(End::Moved)).map(Outcome::Moved);
+        let left = left.or(self.was_lost().then_some(Outcome::Lost));
         let shared = &self.shared;
         shared.sessions.remove(&self.handle, left, shared.moment(&|device| shared.name_of(device)));
         self.handle.peer().forget(self.handle.id);
@@ -197,7 +211,9 @@ impl Driver {
         if self.ended.is_some() && self.parting.is_empty() && self.lanes.is_empty() {
             return Poll::Ready(());
         }
-        let timeouts = [self.session.poll_timeout(), self.held_until, self.moves.poll_timeout()];
+        let may_give = self.tail.poll_timeout().filter(|_| self.has_next());
+        let timeouts =
+            [self.session.poll_timeout(), self.held_until, self.moves.poll_timeout(), may_give];
         self.timer.set(timeouts.into_iter().flatten().min());
         // The timer is polled once more so that its new deadline has our waker.
         if moved || self.timer.poll(cx).is_ready() {
@@ -218,7 +234,10 @@ impl Driver {
                 Command::Close => {}
                 Command::Better(lane) => self.improve(lane, now),
                 Command::Cut => self.cut(now),
-                Command::Shed => self.session.shed(now),
+                Command::Shed => {
+                    self.session.shed(now);
+                    self.tail.shed();
+                }
                 Command::HandOver(to, packed) => self.hand_over(now, to, packed),
                 Command::Withdraw => self.withdraw(now),
                 Command::LetGo(generation) => self.session.let_go(now, generation),
@@ -226,12 +245,11 @@ impl Driver {
                     self.moves.returning = Some(returned);
                     self.session.take_back(now, self.shared.tls.device());
                 }
-                Command::Hold(done) => {
-                    let _ = done.send(self.hold(now));
+                Command::Hold(done) => self.hold(now, done),
+                Command::Standing(done) => {
+                    let _ = done.send(self.standing());
                 }
-                Command::Attach(application, name, done) => {
-                    let _ = done.send(self.attach(now, application, name));
-                }
+                Command::Attach(attaching) => self.attach(now, attaching),
                 Command::Wish(wish) => self.grant(now, wish),
             }
         }
@@ -301,7 +319,7 @@ impl Driver {
 
     fn close(&mut self, code: Code, now: Instant) {
         self.session.reset(now, code);
-        self.moves.leaving = None;
+        self.moves.stop_leaving();
         if let Some(application) = self.application.take() {
             application.reset();
         }
@@ -365,8 +383,11 @@ impl Driver {
         let mut moved = false;
         for index in (0..self.lanes.len()).rev() {
             // Bytes that an application has not read, or that one which leaves need not get, go first.
-            let may_offer = self.left.unread.is_empty() && self.moves.leaving.is_none();
-            let Self { lanes, session, application, writing, shared, spoke, unflushed, .. } = self;
+            let may_offer = self.tail.pending() == 0 && !self.moves.is_leaving();
+            let mut allowance = if may_offer { self.allowance(now) } else { 0 };
+            let Self {
+                lanes, session, application, writing, shared, spoke, unflushed, tail, ..
+            } = self;
             let lane = &mut lanes[index];
             let (id, device) = (lane.id, lane.connection.peer());
             let mut peer_nonce = lane.peer_nonce;
@@ -395,9 +416,11 @@ impl Driver {
                 Item::Frame(_) => Err(Code::Violation),
                 Item::Data(data) => {
                     let fresh = session.handle_data(now, id, data).map_err(|error| error.code())?;
-                    let offered = if may_offer { fresh } else { &[] };
+                    let offered = &fresh[..fresh.len().min(allowance)];
                     let taken = offer(application, *writing, session, &mut socket, offered);
                     if taken > 0 {
+                        tail.give(&offered[..taken]);
+                        allowance -= taken;
                         session.delivered(now, taken);
                         *unflushed = true;
                         *spoke = Some((Spoke::Theirs, now));
@@ -420,12 +443,7 @@ impl Driver {
             };
             moved |= received.is_ready();
             if let Poll::Ready(Err(error)) = received {
-                let code = match error {
-                    RecvError::Handler(code) => code,
-                    RecvError::Wire(error) => error.code(),
-                    _ => Code::Closed,
-                };
-                self.lane_failed(id, code, now);
+                self.lane_failed(id, code_of(error), now);
             }
         }
         moved
@@ -457,43 +475,23 @@ impl Driver {
 
     /// Hands held bytes to the application; then its end of file, when the peer's is due.
     fn deliver(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.moves.leaving.is_some() || self.session.is_away() {
+        if self.moves.is_leaving() || self.session.is_away() {
             return false;
         }
-        let Some(application) = &mut self.application else { return false };
         let mut moved = false;
-        while !self.left.unread.is_empty() {
-            match Pin::new(&mut **application).poll_write(cx, &self.left.unread) {
-                Poll::Pending => return moved,
-                Poll::Ready(Ok(taken)) if taken > 0 => {
-                    self.left.unread.drain(..taken);
-                    moved = true;
-                }
-                Poll::Ready(_) => {
-                    self.application_failed(now);
-                    return true;
-                }
+        while let Poll::Ready(written) = self.write_next(cx, now) {
+            moved = true;
+            if written.is_err() {
+                self.application_failed(now);
+                return true;
             }
         }
-        while !self.session.held().is_empty() {
-            match Pin::new(&mut **application).poll_write(cx, self.session.held()) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(taken)) if taken > 0 => {
-                    self.session.delivered(now, taken);
-                    self.spoke = Some((Spoke::Theirs, now));
-                    moved = true;
-                }
-                Poll::Ready(_) => {
-                    self.application_failed(now);
-                    return true;
-                }
-            }
-        }
+        let Some(application) = &mut self.application else { return false };
         self.unflushed |= moved;
         if self.unflushed {
             self.unflushed = Pin::new(&mut **application).poll_flush(cx).is_pending();
         }
-        if self.writing != Side::Ending {
+        if self.writing != Side::Ending || self.tail.pending() > 0 {
             return moved;
         }
         match Pin::new(&mut **application).poll_shutdown(cx) {
@@ -505,6 +503,42 @@ impl Driver {
                 true
             }
         }
+    }
+
+    /// Gives the application the next bytes, as many as it takes. Pending where there are none, or it is to
+    /// have no more unread.
+    fn write_next(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
+        let allowance = if self.has_next() { self.allowance(now) } else { 0 };
+        let Some(application) = &mut self.application else { return Poll::Pending };
+        let is_pending = self.tail.pending() > 0;
+        let next = if is_pending { self.tail.next() } else { self.session.held() };
+        let next = &next[..next.len().min(allowance)];
+        if next.is_empty() {
+            return Poll::Pending;
+        }
+        let taken = ready!(Pin::new(&mut **application).poll_write(cx, next))?;
+        if taken == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        if is_pending {
+            self.tail.took(taken);
+        } else {
+            self.tail.give(&self.session.held()[..taken]);
+            self.session.delivered(now, taken);
+            self.spoke = Some((Spoke::Theirs, now));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether there are bytes for the application.
+    fn has_next(&self) -> bool {
+        self.tail.pending() > 0 || !self.session.held().is_empty()
+    }
+
+    /// How many of them it may be given.
+    fn allowance(&mut self, now: Instant) -> usize {
+        let application = self.application.as_ref();
+        self.tail.allowance(now, || application?.unread())
     }
 
     /// Reads the application into the replay buffer.
@@ -550,7 +584,8 @@ impl Driver {
     }
 
     fn application_failed(&mut self, now: Instant) {
-        (self.application, self.moves.leaving) = (None, None);
+        self.application = None;
+        self.moves.stop_leaving();
         self.session.reset(now, Code::Reset);
     }
 
@@ -712,6 +747,15 @@ impl Driver {
                 Poll::Ready(Err(_)) => drop(self.parting.swap_remove(index)),
             }
         }
+    }
+}
+
+/// Why a lane is given up that nothing more is read from.
+fn code_of(error: RecvError<Code>) -> Code {
+    match error {
+        RecvError::Handler(code) => code,
+        RecvError::Wire(error) => error.code(),
+        _ => Code::Closed,
     }
 }
 

@@ -25,7 +25,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::api::{Application, Backend, BoxFuture, Departure, Incoming, Movable, STATE_MAX};
+use crate::api::{Application, Backend, BoxFuture, Incoming, Movable, STATE_MAX};
+use crate::config::TAIL_MAX;
 use crate::driver::{Driver, Source};
 use crate::hello::{flush, receive};
 use crate::lane::Lane;
@@ -58,11 +59,21 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const TAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for the other end to say whose the session is, after a hand-over that failed.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes that an application had and has not read.
-const UNREAD_MAX: u64 = 1 << 20;
 /// Bytes that an application which has to end its stream may still say, and how long it may take.
 const PART_BYTES_MAX: u64 = 16 << 20;
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What an application leaves behind for the one that goes on in its place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Bytes of the stream that it has not read, or was not given: the next one gets them first.
+    pub(crate) unread: Vec<u8>,
+    /// Whatever it wants the next one to know.
+    pub(crate) state: Vec<u8>,
+    /// How many bytes it had not read of those that count as accepted, where that is known. More than there are in
+    /// `unread` where not all of them were kept.
+    pub(crate) not_read: Option<u64>,
+}
 
 impl Shared {
     /// Hands a session over to the device `to`, by a policy or because somebody asked for it.
@@ -119,7 +130,7 @@ impl Shared {
         by: Balance,
     ) -> (HandOver, [Vec<u8>; 3]) {
         let other = handle.peer().device();
-        let Packed { capsule, bytes, departure: Departure { unread, state } } = packed;
+        let Packed { capsule, bytes, left: Left { unread, state, not_read } } = packed;
         let parts = [bytes, unread, state];
         let hand_over = HandOver {
             capsule,
@@ -132,6 +143,7 @@ impl Shared {
                 (Balance::Load, Target::Service(port)) => Some(self.load(*port) + 1),
                 _ => None,
             },
+            not_read,
         };
         (hand_over, parts)
     }
@@ -232,7 +244,8 @@ impl Shared {
         let Ok(place) = admitted else { return Some(lane) };
         let receiving = timeout(RECEIVE_TIMEOUT, receive_bytes(&mut lane, hand_over.bytes));
         let [bytes, unread, state] = receiving.await.ok()??;
-        let taking = self.take_end(&hand_over, &bytes, Departure { unread, state });
+        let left = Left { unread, state, not_read: hand_over.not_read };
+        let taking = self.take_end(&hand_over, &bytes, left);
         let taken = timeout(TAKE_TIMEOUT, taking).await.unwrap_or(Err(Code::Timeout));
         self.offers.arrived(session, taken);
         drop(place);
@@ -266,12 +279,15 @@ impl Shared {
         if hand_over.peer == self.tls.device() {
             return Err(Code::NotMovable);
         }
-        let limits = [self.session_config().buffer_max, UNREAD_MAX, STATE_MAX as u64];
+        let limits = [self.session_config().buffer_max, TAIL_MAX, STATE_MAX as u64];
         let is_too_large = hand_over.bytes.iter().zip(limits).any(|(len, most)| *len > most);
         if is_too_large || !self.ledger.admits_new_session() {
             return Err(Code::Busy);
         }
-        let HandOver { capsule, peer: other, .. } = hand_over;
+        let HandOver { capsule, peer: other, bytes: [_, unread, _], not_read, .. } = hand_over;
+        if not_read.is_some_and(|not_read| not_read < *unread) {
+            return Err(Code::Malformed);
+        }
         if self.sessions.get(*other, capsule.session).is_some() {
             return Err(Code::NotMovable);
         }
@@ -289,7 +305,7 @@ impl Shared {
         self: &Arc<Self>,
         hand_over: &HandOver,
         bytes: &[u8],
-        mut left: Departure,
+        mut left: Left,
     ) -> Result<(), Code> {
         let HandOver { capsule, peer: other, record, opened_at, .. } = hand_over;
         if let Some(record) = record {

@@ -50,7 +50,10 @@ pub use api::{
     OpenRequest, OpenedSession, Opener, STATE_MAX, ServiceTable, Wish, Wished,
 };
 pub use cloak_wire::{Balance, Code, EARLY_MAX, Early, Target};
-pub use config::{DeviceConfig, Follow, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig};
+pub use config::{
+    DeviceConfig, Follow, MemoryConfig, NodeConfig, OverlayConfig, SessionConfig, TAIL_MAX,
+    TAIL_MIN,
+};
 pub use directory::Candidate;
 pub use handover::{Drained, OfferView};
 pub use home::{Home, HomeError, InitNames};
@@ -60,6 +63,6 @@ pub use library::{Arrival, LeaveError, ListenError, Listener, Listeners, Signals
 pub use node::{ControlError, Node, StartError};
 pub use store::StoreError;
 pub use view::{
-    HopView, LocatorView, MemberView, MovingView, NameView, PeerView, PingView, PlaceView,
-    ResolveStep, SessionState, SessionView, Status, TraceView,
+    HeldView, HopView, LocatorView, MemberView, MovingView, NameView, PeerView, PingView,
+    PlaceView, ResolveStep, SessionState, SessionView, Status, TraceView,
 };

@@ -64,9 +64,9 @@ impl Node {
     /// # Errors
     /// No such session, it has an application, or why the other device keeps it.
     pub async fn attach(&self, id: &str) -> Result<(Stream, Vec<u8>), ControlError> {
-        let id = self.await_application(id).await?;
+        let id = self.await_application(id, None).await?.id;
         let (stream, application) = pipe();
-        let state = self.attach_session(&id, Box::new(application), APPLICATION).await?;
+        let state = self.attach_session(&id, Box::new(application), APPLICATION, None).await?;
         Ok((stream, state))
     }
 }

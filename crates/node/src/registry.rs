@@ -14,7 +14,8 @@ use std::sync::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::api::{Application, Condition, Departure, Wish};
+use crate::api::{Application, Condition, Wish};
+use crate::handover::Left;
 use crate::lane::Lane;
 use crate::peer::Peer;
 use crate::sync::lock;
@@ -59,17 +60,60 @@ pub(crate) enum Command {
     Wish(Wish),
     /// Let go of the application, and keep the session.
     Hold(oneshot::Sender<Result<(), Code>>),
-    /// An application for a session that has none, and what to call it; it gets what the one before left
-    /// behind for it.
-    Attach(Box<dyn Application>, String, oneshot::Sender<Result<Vec<u8>, Code>>),
+    /// Where another application would go on; none unless one may come now.
+    Standing(oneshot::Sender<Option<Standing>>),
+    /// An application for a session that has none.
+    Attach(Attaching),
+}
+
+/// An application that comes to a session that has none.
+pub(crate) struct Attaching {
+    pub(crate) application: Box<dyn Application>,
+    /// What `sessions` calls it.
+    pub(crate) name: String,
+    /// Offset of the first byte that it gets; by itself, where the one before it stopped.
+    pub(crate) from: Option<u64>,
+    /// The state that the one before it left behind for it.
+    pub(crate) done: oneshot::Sender<Result<Vec<u8>, AttachError>>,
+}
+
+/// Why an application does not get a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttachError {
+    /// It has another one, or is about to go elsewhere.
+    NotHeld,
+    /// It cannot begin where that application would.
+    OutOfRange(Standing),
+}
+
+/// Where the next application of a session that is held goes on: offsets in the stream from the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Of the first byte that it gets.
+    pub(crate) from: u64,
+    /// Of the first byte that is still there.
+    pub(crate) earliest: u64,
+    /// Of the first byte that nobody was given.
+    pub(crate) latest: u64,
+    /// See [`Left::not_read`].
+    pub(crate) not_read: Option<u64>,
+}
+
+impl Standing {
+    /// How many bytes before `latest` an application begins that wants to go on from there; `None` where it
+    /// cannot.
+    pub(crate) fn back_to(&self, from: Option<u64>) -> Option<usize> {
+        let from = from.unwrap_or(self.from);
+        let is_there = (self.earliest..=self.latest).contains(&from);
+        is_there.then(|| usize::try_from(self.latest - from).ok()).flatten()
+    }
 }
 
 /// An end of a session, packed for another device.
 pub(crate) struct Packed {
     pub(crate) capsule: Capsule,
     pub(crate) bytes: Vec<u8>,
-    /// What the application left behind.
-    pub(crate) departure: Departure,
+    pub(crate) left: Left,
 }
 
 /// A session as the rest of the node knows it.
@@ -118,7 +162,7 @@ pub(crate) enum Whose {
 
 /// How a session left, where it stays listed for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum Outcome {
     /// It was lost.
     Lost,
     /// It went to this device.
@@ -498,7 +542,7 @@ impl Registry {
 
     /// Takes a session out; one that was lost or moved stays listed for an hour. What an application or an
     /// operator ended is neither.
-    pub(crate) fn remove(&self, handle: &SessionHandle, left: Option<Left>, at: Moment<'_>) {
+    pub(crate) fn remove(&self, handle: &SessionHandle, outcome: Option<Outcome>, at: Moment<'_>) {
         let peer = handle.peer().device();
         self.forget_guest(handle);
         self.show_dormant(handle, false);
@@ -507,12 +551,12 @@ impl Registry {
         }
         self.uncount(peer);
         self.removed.notify_waiters();
-        let Some(left) = left else { return };
+        let Some(outcome) = outcome else { return };
         let Some(view) = handle.view(at) else { return };
         let view = SessionView { expires: None, moving: None, ..view };
-        match left {
-            Left::Lost => lock(&self.lost).push(at.now, view),
-            Left::Moved(to) => {
+        match outcome {
+            Outcome::Lost => lock(&self.lost).push(at.now, view),
+            Outcome::Moved(to) => {
                 let (state, device) = (SessionState::Moved, Some((at.name)(to)));
                 lock(&self.moved).push(at.now, SessionView { state, device, ..view });
             }

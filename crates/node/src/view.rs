@@ -91,6 +91,22 @@ pub struct MovingView {
     pub since: String,
 }
 
+/// Where the next program of a session that is held goes on: offsets in the stream from the other end, the
+/// first byte of which is 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// The session's id.
+    pub id: String,
+    /// Of the first byte that it gets.
+    pub from: u64,
+    /// Of the first byte that is still there for it.
+    pub earliest: u64,
+    /// Of the first byte that no program was given.
+    pub latest: u64,
+    /// How many bytes before `latest` the program before had not read; null where that cannot be told.
+    pub unread: Option<u64>,
+}
+
 /// A row of `cloak peers`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerView {

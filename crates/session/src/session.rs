@@ -287,6 +287,11 @@ impl Session {
         matches!(self.phase, Phase::Ended(_))
     }
 
+    /// The account to which its buffers are charged.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// What the session shows of itself.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {

@@ -95,9 +95,12 @@ pub struct HandOver {
     /// When the session was opened.
     #[n(4)]
     pub opened_at: UnixTime,
+    /// How many bytes the application had not read, where that is known; never less than there are of those.
+    #[n(5)]
+    pub not_read: Option<u64>,
     /// Where the session moves for the sender's load: sessions of this service that it has. The receiver
     /// takes it only while it has noticeably fewer.
-    #[n(5)]
+    #[n(6)]
     pub load: Option<u32>,
 }
 

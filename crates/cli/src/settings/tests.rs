@@ -29,6 +29,8 @@ fn unknown_keys_are_refused_with_line_and_column() {
 fn values_of_the_wrong_form_are_refused_with_line_and_column() {
     for (text, place, message) in [
         ("[session]\nlinger = \"24 h\"", "line 2, column 10", "not a duration"),
+        ("[session]\ntail = \"2MiB\"", "line 2, column 8", "a tail is 0, or 64KiB to 1MiB"),
+        ("[session]\ntail = \"1\"", "line 2, column 8", "a tail is 0, or 64KiB to 1MiB"),
         ("[memory]\nmax = \"512MB\"", "line 2, column 7", "not a size"),
         ("[[service]]\nport = 70000", "line 2, column 8", "70000"),
         ("[log]\nformat = \"xml\"", "line 2, column 10", "`text` or `json`"),

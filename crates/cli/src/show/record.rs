@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use cloak_gateway::control::message::{Attachable, GatewayStatus, Invitation, Reloaded};
-use cloak_node::{Drained, PingView, PlaceView, SessionView};
+use cloak_node::{Drained, HeldView, PingView, PlaceView, SessionView};
 
 use super::quantity::{bytes, milliseconds, or_dash};
 use super::tables::{movement, state, target};
@@ -106,8 +106,27 @@ pub(crate) fn invitation(invitation: &Invitation) -> String {
 
 /// `cloak sessions attach --listen` and `--unix`
 pub(crate) fn attachable(attachable: &Attachable) -> String {
-    let Attachable { id, listen } = attachable;
-    format!("session {id} goes to the program that connects to {listen}\n")
+    let Attachable { held, listen } = attachable;
+    let id = &held.id;
+    format!("session {id} goes to the program that connects to {listen}\n{}", self::held(held))
+}
+
+/// Where the next program of a session goes on, and what is known of the one before.
+pub(crate) fn held(held: &HeldView) -> String {
+    let HeldView { from, latest, unread, .. } = *held;
+    let before = "the program before it";
+    let known = match unread {
+        None => format!("it cannot be told what {before} had read"),
+        Some(0) => format!("{before} had read everything"),
+        Some(unread) if from == latest.saturating_sub(unread) => {
+            format!("{before} had not read {unread} bytes: they come first")
+        }
+        Some(unread) => format!(
+            "{before} had not read {unread} bytes, and {} of them come first",
+            latest.saturating_sub(from).min(unread)
+        ),
+    };
+    format!("it goes on from byte {from}; {known}\n")
 }
 
 /// `cloak drain`

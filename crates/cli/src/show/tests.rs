@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use cloak_gateway::ServiceRow;
 use cloak_gateway::control::message::{Attachable, GatewayStatus, Invitation, Reloaded};
 use cloak_node::{
-    Drained, HopView, LocatorView, MemberView, MovingView, NameView, OfferView, PeerView, PingView,
-    PlaceView, ResolveStep, SessionState, SessionView, Status, TraceView,
+    Drained, HeldView, HopView, LocatorView, MemberView, MovingView, NameView, OfferView, PeerView,
+    PingView, PlaceView, ResolveStep, SessionState, SessionView, Status, TraceView,
 };
 
 fn check(name: &str, shown: &str) {
@@ -310,8 +310,20 @@ fn moves() {
         offered_at: SINCE.to_owned(),
     };
     check("offers.txt", &super::offers(&[offer]));
-    let attachable = Attachable { id: suspended().id, listen: "127.0.0.1:40111".to_owned() };
-    check("attachable.txt", &super::attachable(&attachable));
+    let held = HeldView {
+        id: suspended().id,
+        from: 4096,
+        earliest: 1024,
+        latest: 5000,
+        unread: Some(904),
+    };
+    let listen = "127.0.0.1:40111".to_owned();
+    let mut shown = super::attachable(&Attachable { held: held.clone(), listen });
+    let known = [(4096, Some(0)), (5000, None), (5000, Some(9000)), (4500, Some(904))];
+    for (from, unread) in known {
+        shown += &super::held(&HeldView { from, unread, ..held.clone() });
+    }
+    check("attachable.txt", &shown);
     let all_went = Drained { moved: 12, ended: 3, left: 0 };
     let shown = super::drained(&all_went) + &super::drained(&Drained { left: 2, ..all_went });
     check("drained.txt", &shown);

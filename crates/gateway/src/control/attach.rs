@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cloak_node::{Application, Node};
+use cloak_node::{Application, HeldView, Node};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::chunks::Chunked;
-use super::message::{AttachAt, Attachable, Refusal, SessionId};
+use super::message::{Attach, AttachAt, Attachable, HELD_HEADER, Refusal};
 use super::router::{done, read, refused};
 use super::stream::{switching_protocols, upgraded, wants_stream};
+use crate::stream::{Client, Socket};
 
 /// How long a socket waits for the program that is to have the session.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -33,22 +34,26 @@ pub(super) async fn attach(
     let upgrade = hyper::upgrade::on(&mut request);
     match held(node, request).await {
         Err(refusal) => refused(&refusal),
-        Ok(id) => {
+        Ok(held) => {
+            let mut response = switching_protocols();
+            let value = serde_json::to_string(&held).expect("invariant: views are plain values");
+            let value = value.parse().expect("invariant: JSON of digits and words");
+            response.headers_mut().insert(HELD_HEADER, value);
             let node = node.clone();
             streams.spawn(async move {
                 let Some(socket) = upgraded(upgrade).await else { return };
-                let application = Box::new(Chunked::new(socket));
+                let (application, name) = (Box::new(Chunked::new(socket)), "cloak sessions attach");
                 // Somebody else was quicker: this one's stream is reset.
-                let _ = node.attach_session(&id, application, "cloak sessions attach").await;
+                let _ = node.attach_session(&held.id, application, name, Some(held.from)).await;
             });
-            switching_protocols()
+            response
         }
     }
 }
 
-async fn held(node: &Node, request: Request<Incoming>) -> Result<String, Refusal> {
-    let SessionId { id } = read(request.into_body()).await?;
-    Ok(node.await_application(&id).await?)
+async fn held(node: &Node, request: Request<Incoming>) -> Result<HeldView, Refusal> {
+    let Attach { id, from } = read(request.into_body()).await?;
+    Ok(node.await_application(&id, from).await?)
 }
 
 /// Attaches the first program that connects to a socket which is there for nothing else.
@@ -70,11 +75,11 @@ async fn listen(
     streams: &TaskTracker,
     cancel: CancellationToken,
 ) -> Result<Attachable, Refusal> {
-    let AttachAt { id, listen } = read(request.into_body()).await?;
-    let id = node.await_application(&id).await?;
+    let AttachAt { id, listen, from } = read(request.into_body()).await?;
+    let held = node.await_application(&id, from).await?;
     let listener = Listener::bind(&listen).await?;
     let listen = listener.address.clone();
-    let (node, session) = (node.clone(), id.clone());
+    let (node, session, from) = (node.clone(), held.id.clone(), held.from);
     streams.spawn(async move {
         let accepted = tokio::select! {
             biased;
@@ -83,7 +88,8 @@ async fn listen(
         };
         match accepted {
             Ok(Ok((application, name))) => {
-                if let Err(error) = node.attach_session(&session, application, &name).await {
+                let attached = node.attach_session(&session, application, &name, Some(from)).await;
+                if let Err(error) = attached {
                     tracing::info!(%error, "a program came too late for its session");
                 }
             }
@@ -91,16 +97,16 @@ async fn listen(
             Err(_) => tracing::info!(session, "no program came for a session"),
         }
     });
-    Ok(Attachable { id, listen })
+    Ok(Attachable { held, listen })
 }
 
 /// A socket for one program.
 struct Listener {
-    socket: Socket,
+    socket: Bound,
     address: String,
 }
 
-enum Socket {
+enum Bound {
     Tcp(TcpListener),
     Unix { listener: UnixListener, _file: Remove },
 }
@@ -122,7 +128,7 @@ impl Listener {
         if let Some(path) = text.strip_prefix("unix:") {
             let socket = UnixListener::bind(path).map_err(failed)?;
             let remove = Remove(Path::new(path).to_owned());
-            let socket = Socket::Unix { listener: socket, _file: remove };
+            let socket = Bound::Unix { listener: socket, _file: remove };
             return Ok(Self { socket, address: text.to_owned() });
         }
         let address: SocketAddr = text.parse().map_err(|_| {
@@ -136,17 +142,17 @@ impl Listener {
         }
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?.to_string();
-        Ok(Self { socket: Socket::Tcp(socket), address })
+        Ok(Self { socket: Bound::Tcp(socket), address })
     }
 
     async fn accept(&self) -> std::io::Result<(Box<dyn Application>, String)> {
         match &self.socket {
-            Socket::Tcp(listener) => {
+            Bound::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Box::new(stream), peer.to_string()))
+                Ok((Box::new(Client::new(Socket::Tcp(stream), None)), peer.to_string()))
             }
-            Socket::Unix { listener, .. } => {
+            Bound::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Box::new(stream), self.address.clone()))
             }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use cloak_node::HeldView;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::guard::CONTROL_HOST;
-use super::message::{Connect, Refusal, STREAM_PROTOCOL, SessionId, path};
+use super::message::{Attach, Connect, HELD_HEADER, Refusal, STREAM_PROTOCOL, path};
 use super::rejoined::Rejoined;
 
 /// Largest answer that is read: 16,384 sessions of a kilobyte, four times over.
@@ -89,30 +90,26 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future abandons the session.
     pub async fn open(&self, asked: &Connect) -> Result<Rejoined, ClientError> {
-        self.stream(path::CONNECT, asked).await
+        self.exchange(stream_request(path::CONNECT, asked), stream_of).await
     }
 
-    /// Attaches to a session that is held; the stream is the application's end of it.
+    /// Attaches to a session that is held; the stream is the application's end of it. Says where it goes
+    /// on.
     ///
     /// # Errors
     /// [`ClientError::Refused`] where there is none.
     ///
     /// # Cancel safety
     /// Dropping the future may leave the session with an application that is gone.
-    pub async fn attach(&self, asked: &SessionId) -> Result<Rejoined, ClientError> {
-        self.stream(path::SESSION_ATTACH, asked).await
-    }
-
-    async fn stream(
-        &self,
-        path: &'static str,
-        asked: &impl Serialize,
-    ) -> Result<Rejoined, ClientError> {
-        let mut request = request(Method::POST, path, to_json(asked));
-        let headers = request.headers_mut();
-        headers.insert(CONNECTION, "upgrade".parse().expect("invariant: a constant header"));
-        headers.insert(UPGRADE, STREAM_PROTOCOL.parse().expect("invariant: a constant header"));
-        self.exchange(request, stream_of).await
+    pub async fn attach(&self, asked: &Attach) -> Result<(Rejoined, HeldView), ClientError> {
+        let request = stream_request(path::SESSION_ATTACH, asked);
+        self.exchange(request, |response| async move {
+            let held = response.headers().get(HELD_HEADER).cloned();
+            let stream = stream_of(response).await?;
+            let held = held.and_then(|held| serde_json::from_slice(held.as_bytes()).ok());
+            Ok((stream, held.ok_or(ClientError::Broken(None))?))
+        })
+        .await
     }
 
     async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
@@ -182,6 +179,15 @@ fn request(method: Method, path: &'static str, body: Bytes) -> Request<Full<Byte
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(body))
         .expect("invariant: constant parts make a request")
+}
+
+/// A request after which the connection is a stream.
+fn stream_request(path: &'static str, asked: &impl Serialize) -> Request<Full<Bytes>> {
+    let mut request = request(Method::POST, path, to_json(asked));
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, "upgrade".parse().expect("invariant: a constant header"));
+    headers.insert(UPGRADE, STREAM_PROTOCOL.parse().expect("invariant: a constant header"));
+    request
 }
 
 fn to_json(body: &impl Serialize) -> Bytes {

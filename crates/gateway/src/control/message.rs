@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use cloak_node::{EARLY_MAX, Early, Status};
+use cloak_node::{EARLY_MAX, Early, HeldView, Status};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub mod path {
     pub const SESSION_SUSPEND: &str = "/v1/sessions/suspend";
     /// POST [`super::SessionId`]: `cloak sessions resume`.
     pub const SESSION_RESUME: &str = "/v1/sessions/resume";
-    /// POST [`super::SessionId`] with an upgrade: `cloak sessions attach`.
+    /// POST [`super::Attach`] with an upgrade: `cloak sessions attach`.
     pub const SESSION_ATTACH: &str = "/v1/sessions/attach";
     /// POST [`super::AttachAt`]: `cloak sessions attach --listen` and `--unix`.
     pub const SESSION_ATTACH_AT: &str = "/v1/sessions/attach-at";
@@ -86,6 +86,9 @@ pub mod path {
 /// The protocol a connection is upgraded to by [`path::CONNECT`] and [`path::SESSION_ATTACH`]: see [`super::chunks`].
 pub(super) const STREAM_PROTOCOL: &str = "cloak-stream/2";
 
+/// The header of the answer to [`path::SESSION_ATTACH`] that says where the program goes on: a [`HeldView`].
+pub(super) const HELD_HEADER: &str = "cloak-held";
+
 /// Largest body of a request: a realm backup is the longest text there is.
 pub(super) const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
@@ -107,6 +110,18 @@ pub struct Move {
     pub to: String,
 }
 
+/// Gives a session to the connection on which this is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// The session's id, or the beginning of it.
+    pub id: String,
+    /// Offset of the first byte that it gets, see [`HeldView`]; null for where the program before stopped
+    /// reading, as far as that is known.
+    #[serde(default)]
+    pub from: Option<u64>,
+}
+
 /// Gives a session to the first program that connects to a socket of the gateway's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,13 +130,17 @@ pub struct AttachAt {
     pub id: String,
     /// A loopback address and port, port 0 for any; or `unix:` and the path of a new socket.
     pub listen: String,
+    /// As in [`Attach`].
+    #[serde(default)]
+    pub from: Option<u64>,
 }
 
 /// Where a session waits for its application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachable {
-    /// The session's id.
-    pub id: String,
+    /// Which session, and where it goes on.
+    #[serde(flatten)]
+    pub held: HeldView,
     /// Where to connect.
     pub listen: String,
 }

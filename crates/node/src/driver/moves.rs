@@ -8,10 +8,11 @@ use cloak_session::{End, Role};
 use cloak_wire::Code;
 use tokio::sync::oneshot;
 
+use super::settling::Settling;
 use super::{Driver, Side, Source, Spoke};
 use crate::api::{Application, Movable};
 use crate::handover::part_with;
-use crate::registry::{Moving, Packed, Whose};
+use crate::registry::{AttachError, Attaching, Moving, Packed, Standing, Whose};
 
 /// A backend that spoke last and is quiet for so long has said what it had to say.
 const QUIET: Duration = Duration::from_millis(100);
@@ -30,6 +31,8 @@ pub(super) struct Moves {
     /// The application was asked to leave, for a move to this device, and has to until then; or it has, and
     /// its last bytes are to be read.
     pub(super) leaving: Option<(DeviceId, Option<Instant>)>,
+    /// The application cannot leave by itself, and is to be parted from once it reads no more.
+    pub(super) settling: Option<Settling>,
     /// When an end that is away, or not ours yet, does not wait any longer to hear what became of it.
     pub(super) settled_by: Option<Instant>,
     /// For this end to be ours again.
@@ -87,6 +90,10 @@ impl Driver {
 
     /// Nobody waits for the move any more.
     pub(super) fn withdraw(&mut self, now: Instant) {
+        if self.moves.settling.is_some() {
+            // The other end has agreed already: whoever packs finds that nobody waits.
+            return;
+        }
         self.session.withdraw(now);
         self.stay(now, Code::Cancelled);
     }
@@ -97,11 +104,10 @@ impl Driver {
             return false;
         };
         // One that ended for good in this very moment may still leave, as far as it reads.
-        let Poll::Ready(mut left) = application.poll_departure(cx) else { return false };
+        let Poll::Ready(left) = application.poll_departure(cx) else { return false };
         self.moves.leaving = None;
-        // What it was to get itself before it had read anything.
-        left.unread.append(&mut self.left.unread);
-        self.left = left;
+        self.tail.put_back(&left.unread);
+        self.state = left.state;
         self.application = None;
         if self.moves.packing.is_some() {
             self.ask(now, to);
@@ -146,6 +152,7 @@ impl Driver {
             self.moves.settled_by = None;
             self.settle(now);
         }
+        self.ask_reading(now);
     }
 
     /// Whoever was to tell what became of a hand-over has not: the other end is asked. An end that was
@@ -178,15 +185,26 @@ impl Driver {
         }
     }
 
-    /// The other end has agreed: gives the session to whoever is to send it. Takes it back where
-    /// nobody waits for it any more.
+    /// The other end has agreed: the session may go, once its application reads no more, where that can be
+    /// told.
     pub(super) fn pack(&mut self, now: Instant) {
+        if self.application.is_some() && self.tail.is_kept() {
+            self.moves.settling = Some(Settling::new(now, None));
+            self.ask_reading(now);
+        } else {
+            self.pack_settled(now, self.application.is_some().then_some(None));
+        }
+    }
+
+    /// Gives the session to whoever is to send it. Takes it back where nobody waits for it any more.
+    /// `unread`: of the application, where there is one, and that is known of it.
+    pub(super) fn pack_settled(&mut self, now: Instant, unread: Option<Option<u64>>) {
         let packing = self.moves.packing.take();
         // While the other end was asked, its application may have said something.
         let packed = if self.may_leave(now) {
             let packed = self.session.capsule().ok_or(Code::Gone);
-            let departure = self.left.clone();
-            packed.map(|(capsule, bytes)| Packed { capsule, bytes, departure })
+            let left = self.tail.left(unread, self.state.clone());
+            packed.map(|(capsule, bytes)| Packed { capsule, bytes, left })
         } else {
             Err(Code::NotMovable)
         };
@@ -221,41 +239,69 @@ impl Driver {
     /// A service's backend that has left in vain is followed by another one here.
     fn replace_application(&mut self) {
         if self.handle.role == Role::Responder && self.application.is_none() && self.has_source() {
-            let state = std::mem::take(&mut self.left.state);
+            let state = std::mem::take(&mut self.state);
             self.source = Source::Service(self.shared.backend_after(&self.handle, state));
         }
     }
 
-    /// Ends the application's stream in order, and keeps the session for another application.
-    pub(super) fn hold(&mut self, now: Instant) -> Result<(), Code> {
+    /// Ends the application's stream in order, once it reads no more, and keeps the session for another
+    /// application.
+    pub(super) fn hold(&mut self, now: Instant, done: oneshot::Sender<Result<(), Code>>) {
         if self.session.is_away() || self.moves.is_under_way() {
-            return Err(Code::Moving);
+            let _ = done.send(Err(Code::Moving));
+        } else if self.application.is_none() || !self.has_source() {
+            let _ = done.send(Err(Code::NotMovable));
+        } else if self.tail.is_kept() {
+            self.moves.settling = Some(Settling::new(now, Some(done)));
+            self.ask_reading(now);
+        } else {
+            self.part_to_hold(now, None);
+            let _ = done.send(Ok(()));
         }
-        if self.application.is_none() || !self.has_source() {
-            return Err(Code::NotMovable);
-        }
+    }
+
+    /// The application goes, with so much unread, where that is known; another one may come.
+    pub(super) fn part_to_hold(&mut self, now: Instant, unread: Option<u64>) {
+        self.tail.leave(unread);
         self.part_with_application();
         self.wait_for_application(now);
         self.show();
-        Ok(())
     }
 
-    /// Brings in an application where there is none, and resumes a session that was suspended here; gives what the one before left for it.
-    pub(super) fn attach(
-        &mut self,
-        now: Instant,
-        application: Box<dyn Application>,
-        name: String,
-    ) -> Result<Vec<u8>, Code> {
+    /// Where another application would go on; none unless one may come now.
+    pub(super) fn standing(&self) -> Option<Standing> {
         if !self.is_held() || self.session.is_away() {
-            application.reset();
-            return Err(Code::NotMovable);
+            return None;
         }
-        self.bring_in(application, name);
-        // Who attaches wants to go on; where the other end has suspended the session, once that one does.
-        let _ = self.session.resume(now);
+        // The end of the stream takes an offset, and is no byte.
+        let end = u64::from(self.session.peer_has_finished());
+        let latest = self.session.snapshot().delivered - end;
+        let back = |bytes: usize| latest - bytes as u64;
+        let (from, earliest) = (back(self.tail.pending()), back(self.tail.len()));
+        Some(Standing { from, earliest, latest, not_read: self.tail.not_read() })
+    }
+
+    /// Brings in an application where there is none, and resumes a session that was suspended here.
+    pub(super) fn attach(&mut self, now: Instant, attaching: Attaching) {
+        let Attaching { application, name, from, done } = attaching;
+        let back = match self.standing() {
+            None => Err(AttachError::NotHeld),
+            Some(standing) => standing.back_to(from).ok_or(AttachError::OutOfRange(standing)),
+        };
+        let attached = back.map(|back| {
+            self.tail.begin(back);
+            std::mem::take(&mut self.state)
+        });
+        match &attached {
+            Ok(_) => {
+                self.bring_in(application, name);
+                // Who attaches wants to go on; where the other end has suspended the session, once that one does.
+                let _ = self.session.resume(now);
+            }
+            Err(_) => application.reset(),
+        }
         self.show();
-        Ok(std::mem::take(&mut self.left.state))
+        let _ = done.send(attached);
     }
 
     /// The application goes on where the session stands, which may be behind one or both ends of the stream.
@@ -293,7 +339,17 @@ impl Driver {
 impl Moves {
     /// Whether somebody waits for the session to go, or its application is about to.
     pub(super) fn is_under_way(&self) -> bool {
-        self.packing.is_some() || self.leaving.is_some()
+        self.packing.is_some() || self.is_leaving()
+    }
+
+    /// Whether the application is about to go: it is given no more.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some() || self.settling.is_some()
+    }
+
+    /// There is no application any more that could go.
+    pub(super) fn stop_leaving(&mut self) {
+        (self.leaving, self.settling) = (None, None);
     }
 
     /// What is under way, for people.
@@ -320,12 +376,14 @@ impl Moves {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.and_then(|(_, until)| until);
-        leaving.into_iter().chain(self.settled_by).min()
+        let asking = self.settling.as_ref().map(Settling::poll_timeout);
+        leaving.into_iter().chain(self.settled_by).chain(asking).min()
     }
 
     /// The session is over, and everybody who waits is told.
     pub(super) fn end(&mut self, end: End) {
-        (self.leaving, self.settled_by) = (None, None);
+        self.stop_leaving();
+        self.settled_by = None;
         if let Some(packing) = self.packing.take() {
             let _ = packing.send(Err(Code::Gone));
         }

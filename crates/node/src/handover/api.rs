@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use crate::Node;
 use crate::api::Application;
 use crate::node::ControlError;
-use crate::registry::{Command, SessionHandle};
-use crate::view::{SessionState, SessionView};
+use crate::registry::{AttachError, Attaching, Command, SessionHandle, Standing};
+use crate::view::{HeldView, SessionState, SessionView};
 
 use super::OfferView;
 
@@ -60,40 +60,68 @@ impl Node {
         })
     }
 
-    /// Gives a session that is held an application; `name` is what `sessions` calls it. Gives the state
-    /// that the application before left behind; empty where it left none.
+    /// Gives a session that is held an application; `name` is what `sessions` calls it. It goes on from the
+    /// offset `from`, see [`HeldView`], or else where the application before stopped reading, as far as that is known.
+    /// Gives the state that that one left behind; empty where it left none.
     ///
     /// # Errors
-    /// No such session, or it has an application; the one given is ended then.
+    /// No such session, it has an application, or what follows that offset is not there any more; the application
+    /// given is ended then.
     pub async fn attach_session(
         &self,
         prefix: &str,
         application: Box<dyn Application>,
         name: &str,
+        from: Option<u64>,
     ) -> Result<Vec<u8>, ControlError> {
         let handle = self.find_session(prefix)?;
         let (done, attached) = oneshot::channel();
-        let attach = Command::Attach(application, name.to_owned(), done);
-        let ordered = handle.order(attach).await;
+        let attaching = Attaching { application, name: name.to_owned(), from, done };
+        let ordered = handle.order(Command::Attach(attaching)).await;
         ordered.map_err(|_| not_held(&handle))?;
-        let left = attached.await.unwrap_or(Err(Code::Gone));
-        left.map_err(|_| not_held(&handle))
+        match attached.await.unwrap_or(Err(AttachError::NotHeld)) {
+            Ok(left) => Ok(left),
+            Err(AttachError::NotHeld) => Err(not_held(&handle)),
+            Err(AttachError::OutOfRange(standing)) => Err(out_of_range(&handle, &standing)),
+        }
     }
 
     /// Sees to it that a session waits for an application here: fetches it from another device of our
-    /// entity where it is there. Gives its whole id.
+    /// entity where it is there, unless the application is to go on from an offset: only what was not read
+    /// comes along. Says where it goes on.
     ///
     /// # Errors
-    /// No such session, it has an application here, or why the other device keeps it.
-    pub async fn await_application(&self, prefix: &str) -> Result<String, ControlError> {
+    /// No such session, it has an application here, it cannot go on from the offset `from`, or why the other device
+    /// keeps it.
+    pub async fn await_application(
+        &self,
+        prefix: &str,
+        from: Option<u64>,
+    ) -> Result<HeldView, ControlError> {
         let handle = match self.find_session(prefix) {
+            Err(ControlError::NotFound(_)) if !prefix.is_empty() && from.is_some() => {
+                return Err(not_here(prefix));
+            }
             Err(ControlError::NotFound(_)) if !prefix.is_empty() => {
                 self.fetch_session(prefix).await?;
                 self.find_session(prefix)?
             }
             found => found?,
         };
-        if handle.is_held() { Ok(handle.id.to_string()) } else { Err(not_held(&handle)) }
+        let (done, standing) = oneshot::channel();
+        let ordered = handle.order(Command::Standing(done)).await;
+        ordered.map_err(|_| not_held(&handle))?;
+        let standing = standing.await.ok().flatten().ok_or_else(|| not_held(&handle))?;
+        if standing.back_to(from).is_none() {
+            return Err(out_of_range(&handle, &standing));
+        }
+        Ok(HeldView {
+            id: handle.id.to_string(),
+            from: from.unwrap_or(standing.from),
+            earliest: standing.earliest,
+            latest: standing.latest,
+            unread: standing.not_read,
+        })
     }
 
     /// `cloak sessions --entity`: ours, then those that the other devices of our entity have, as far as
@@ -254,5 +282,20 @@ fn not_held(handle: &SessionHandle) -> ControlError {
     let id = handle.id.fmt_short();
     ControlError::Failed(format!(
         "session {id} has an application: take it away first, with `cloak sessions hold {id}`"
+    ))
+}
+
+fn not_here(prefix: &str) -> ControlError {
+    ControlError::NotFound(format!(
+        "no session {prefix} on this device: one of another device goes on where its program stopped reading, \
+         and only where it is held can it go on from an offset"
+    ))
+}
+
+fn out_of_range(handle: &SessionHandle, standing: &Standing) -> ControlError {
+    let (id, Standing { earliest, latest, .. }) = (handle.id.fmt_short(), standing);
+    ControlError::Failed(format!(
+        "session {id} goes on from an offset from {earliest} to {latest}: nothing below is kept ([session] tail), \
+         and nothing above has been given to a program"
     ))
 }

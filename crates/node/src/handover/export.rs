@@ -9,9 +9,8 @@ use cloak_wire::{Balance, Code, HandOver};
 use minicbor::bytes::ByteVec;
 use tokio::time::timeout;
 
-use super::{TAKE_TIMEOUT, stays_where_it_is};
+use super::{Left, TAKE_TIMEOUT, stays_where_it_is};
 use crate::Node;
-use crate::api::Departure;
 use crate::node::ControlError;
 use crate::registry::{Command, SessionHandle};
 use crate::shared::Shared;
@@ -78,7 +77,8 @@ impl Shared {
     ) -> Result<(), Code> {
         let _place = self.admit_news(hand_over)?;
         let [bytes, unread, state] = parts.map(Vec::from);
-        let taking = self.take_end(hand_over, &bytes, Departure { unread, state });
+        let left = Left { unread, state, not_read: hand_over.not_read };
+        let taking = self.take_end(hand_over, &bytes, left);
         timeout(TAKE_TIMEOUT, taking).await.unwrap_or(Err(Code::Timeout))
     }
 }

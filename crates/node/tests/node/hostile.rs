@@ -119,6 +119,7 @@ async fn a_member_can_neither_see_nor_fetch_nor_push_sessions() {
         record: None,
         opened_at: UnixTime::default(),
         load: None,
+        not_read: None,
     };
     let no = Frame::Answer { code: Some(Code::NotAllowed) };
     for (asked, expected) in [

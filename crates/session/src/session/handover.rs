@@ -276,9 +276,7 @@ impl Session {
     }
 
     pub(super) fn handle_stay(&mut self, generation: Generation, code: Code) {
-        if generation == self.hand_over.generation.next()
-            && self.hand_over.withdraw_ask()
-        {
+        if generation == self.hand_over.generation.next() && self.hand_over.withdraw_ask() {
             self.events.push_back(Event::Stay(code));
         }
     }

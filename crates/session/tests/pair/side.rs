@@ -289,7 +289,9 @@ impl World {
             (Bound::Waiting, Item::Frame(frame)) => self.route(lane, side, frame),
             (Bound::Session, Item::Frame(frame)) => self.frame(lane, side, frame),
             (Bound::Session, Item::Data(bytes)) => self.data(lane, side, &bytes),
-            (Bound::Answered, Item::Frame(SessionFrame::Idle)) => self.close(lane, side, Code::Closed),
+            (Bound::Answered, Item::Frame(SessionFrame::Idle)) => {
+                self.close(lane, side, Code::Closed)
+            }
             (Bound::Answered, _) => {}
             (Bound::Waiting, Item::Data(_)) => self.close(lane, side, Code::Violation),
         }

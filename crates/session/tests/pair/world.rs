@@ -373,7 +373,8 @@ impl World {
         let wire = self.wires.get_mut(&lane).unwrap();
         wire.bound[side] = Bound::Free;
         let under_way = &wire.pipes[1 - side].items;
-        let stale = under_way.iter().any(|(_, item)| !matches!(item, Item::Hello(..) | Item::End(_)));
+        let stale =
+            under_way.iter().any(|(_, item)| !matches!(item, Item::Hello(..) | Item::End(_)));
         assert!(!stale, "side {side} frees a lane with {under_way:?} on its way");
     }
 

@@ -114,6 +114,7 @@ fn moves() -> Vec<Frame> {
         record: Some(bytes()),
         opened_at: UnixTime(5),
         load: Some(u32::MAX),
+        not_read: Some(u64::MAX),
     })));
     let load = |balance| Some(Load { sessions: u32::MAX, balance });
     let balances = [Balance::None, Balance::Preference, Balance::Load];
