@@ -121,10 +121,14 @@ pub(crate) fn held(held: &HeldView) -> String {
         Some(unread) if from == latest.saturating_sub(unread) => {
             format!("{before} had not read {unread} bytes: they come first")
         }
-        Some(unread) => format!(
-            "{before} had not read {unread} bytes, and {} of them come first",
-            latest.saturating_sub(from).min(unread)
-        ),
+        Some(unread) => {
+            let first = match latest.saturating_sub(from).min(unread) {
+                0 => "none".to_owned(),
+                count if count == unread => "all".to_owned(),
+                count => format!("the last {count}"),
+            };
+            format!("{before} had not read {unread} bytes, and {first} of them come first")
+        }
     };
     format!("it goes on from byte {from}; {known}\n")
 }

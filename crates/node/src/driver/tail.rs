@@ -168,7 +168,11 @@ impl Tail {
         if self.asked.is_some() || self.left_of_max() == 0 {
             self.ask(now, unread());
         }
-        if self.asked.is_some() { 0 } else { self.left_of_max() }
+        match self.asked {
+            _ if self.is_opaque => usize::MAX,
+            Some(_) => 0,
+            None => self.left_of_max(),
+        }
     }
 
     fn left_of_max(&self) -> usize {
