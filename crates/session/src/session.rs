@@ -303,7 +303,7 @@ impl Session {
                 Phase::Ended(end) | Phase::Leaving(Leaving { end, .. }) => Some(end.code()),
                 _ => self.suspended.map(|(_, code)| code),
             },
-            paused_here: self.is_paused_here(),
+            paused_here: self.pause.here,
             expires: self.suspension_deadline().filter(|_| self.shown == State::Suspended),
             generation: self.hand_over.generation,
             peer_generation: self.hand_over.peer_generation(),

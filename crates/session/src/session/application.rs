@@ -151,7 +151,8 @@ impl Session {
             self.receive.abandon();
             self.spill = Spill::default();
         }
-        self.wake();
+        // The other end is to hear of it.
+        self.pause.here = false;
         self.phase = Phase::Leaving(Leaving { end, tell, until });
     }
 

@@ -85,7 +85,7 @@ impl Session {
     pub fn hand_over(&mut self, now: Instant, to: DeviceId) -> Result<(), Code> {
         self.tick(now);
         self.may_hand_over()?;
-        self.wake();
+        self.pause.here = false;
         self.hand_over.ask = Some(Ask { to, due: true, withdrawn: false });
         self.settle();
         Ok(())
@@ -97,7 +97,7 @@ impl Session {
     /// As there.
     pub fn may_hand_over(&self) -> Result<(), Code> {
         self.may_change_owner()?;
-        if self.is_paused_there() { Err(Code::Paused) } else { Ok(()) }
+        if self.pause.there { Err(Code::Paused) } else { Ok(()) }
     }
 
     /// Whether the session is open, and neither end about to go.

@@ -19,9 +19,9 @@ use crate::{Event, LaneId};
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     /// This one, until it is resumed.
-    here: bool,
+    pub(super) here: bool,
     /// The other one, as far as we know.
-    there: bool,
+    pub(super) there: bool,
 }
 
 impl Session {
@@ -62,15 +62,6 @@ impl Session {
         self.phase == Phase::Open && self.pause.here && is_settled
     }
 
-    /// Whether this end suspended the session, and is not resumed yet.
-    pub(super) fn is_paused_here(&self) -> bool {
-        self.pause.here
-    }
-
-    pub(super) fn is_paused_there(&self) -> bool {
-        self.pause.there
-    }
-
     /// Whether a lane would lead to nothing, since one of the ends does not want one.
     pub(super) fn is_paused(&self) -> bool {
         self.pause.there || self.is_resting()
@@ -109,10 +100,5 @@ impl Session {
     /// The peer asks for the session: it is not paused.
     pub(super) fn note_awake(&mut self) {
         self.pause.there = false;
-    }
-
-    /// What is to be done needs the other end.
-    pub(super) fn wake(&mut self) {
-        self.pause.here = false;
     }
 }
