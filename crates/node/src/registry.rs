@@ -543,15 +543,20 @@ impl Registry {
     /// Takes a session out; one that was lost or moved stays listed for an hour. What an application or an
     /// operator ended is neither.
     pub(crate) fn remove(&self, handle: &SessionHandle, outcome: Option<Outcome>, at: Moment<'_>) {
+        // Listed first: it may come back as soon as it is out.
+        if let Some(outcome) = outcome {
+            self.list(handle, outcome, at);
+        }
         let peer = handle.peer().device();
         self.forget_guest(handle);
         self.show_dormant(handle, false);
-        if self.sessions.remove(&(peer, handle.id)).is_none() {
-            return;
+        if self.sessions.remove(&(peer, handle.id)).is_some() {
+            self.uncount(peer);
+            self.removed.notify_waiters();
         }
-        self.uncount(peer);
-        self.removed.notify_waiters();
-        let Some(outcome) = outcome else { return };
+    }
+
+    fn list(&self, handle: &SessionHandle, outcome: Outcome, at: Moment<'_>) {
         let Some(view) = handle.view(at) else { return };
         let view = SessionView { expires: None, moving: None, ..view };
         match outcome {
