@@ -143,8 +143,9 @@ impl Session {
     pub(super) fn leave(&mut self, end: End, tell: Tell) {
         let until = match tell {
             Tell::Nothing => self.now + IDLE_MAX,
-            Tell::Closed => self.now + self.config.closing_max,
-            Tell::Reset(_) => self.now + self.config.linger,
+            // Who takes us for suspended on purpose does not ask: it would wait for `linger`.
+            Tell::Closed if !self.pause.owed => self.now + self.config.closing_max,
+            Tell::Closed | Tell::Reset(_) => self.now + self.config.linger,
         };
         if tell != Tell::Closed {
             self.send.abandon();

@@ -39,6 +39,7 @@ impl Session {
         self.committed = rank;
         self.improving = false;
         self.note_awake();
+        self.pause.owed = self.pause.here;
         if let Some(attempt) = self.attempt {
             if attempt.lane == lane {
                 self.attempt = None;

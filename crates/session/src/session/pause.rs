@@ -22,6 +22,8 @@ pub(super) struct Pause {
     pub(super) here: bool,
     /// The other one, as far as we know.
     pub(super) there: bool,
+    /// This one was, and the other may still believe it, and leave the next dial to us.
+    pub(super) owed: bool,
 }
 
 impl Session {
@@ -38,7 +40,7 @@ impl Session {
     pub fn suspend(&mut self, now: Instant) -> Result<(), Code> {
         self.tick(now);
         self.may_change_owner()?;
-        self.pause.here = true;
+        (self.pause.here, self.pause.owed) = (true, true);
         self.settle();
         Ok(())
     }
