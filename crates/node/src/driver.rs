@@ -168,11 +168,12 @@ impl Driver {
         })
         .await;
         self.show();
-        let left =
-            self.moves.went_to().filter(|_| self.ended == Some(End::Moved)).map(Outcome::Moved);
-        let left = left.or(self.was_lost().then_some(Outcome::Lost));
-        let shared = &self.shared;
-        shared.sessions.remove(&self.handle, left, shared.moment(&|device| shared.name_of(device)));
+        let outcome = match self.ended {
+            Some(End::Moved) => self.moves.went_to().map(Outcome::Moved),
+            _ => self.was_lost().then_some(Outcome::Lost),
+        };
+        let name = |device| self.shared.name_of(device);
+        self.shared.sessions.remove(&self.handle, outcome, self.shared.moment(&name));
         self.handle.peer().forget(self.handle.id);
     }
 

@@ -118,7 +118,7 @@ impl Balancing {
                 }
                 Err(code) => {
                     failures += 1;
-                    tracing::debug!(session = %handle.id.fmt_short(), %code, "stays here for now");
+                    tracing::debug!(session = %handle.id.fmt_short(), %code, "not moved by policy");
                     self.sessions.fail(handle.id, self.round);
                     if !is_of_session(code) {
                         self.devices.fail(to, self.round);
