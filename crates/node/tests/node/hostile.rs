@@ -14,10 +14,39 @@ use tokio::task::block_in_place;
 use crate::realm::{echo, eventually, found, join, open, system};
 
 async fn mallory(inviter: &Node) -> Mallory {
-    let (name, ttl) = (Some("mallory".to_owned()), Duration::from_secs(60));
-    let request = InviteRequest { kind: InviteKind::Member, name, ttl };
+    invited(inviter, InviteKind::Member, Some("mallory".to_owned())).await
+}
+
+async fn invited(inviter: &Node, kind: InviteKind, name: Option<String>) -> Mallory {
+    let request = InviteRequest { kind, name, ttl: Duration::from_secs(60) };
     let invitation = inviter.invite(request).await.unwrap().invitation;
     block_in_place(|| Mallory::join(&invitation, 7))
+}
+
+/// A session that nobody has, from a device that serves so many of its service.
+fn hand_over(session: SessionId, bytes: [u64; 3], load: Option<u32>) -> Frame {
+    let capsule = Capsule {
+        session,
+        initiator: true,
+        secret: Secret([7; 32].into()),
+        generation: Generation(1),
+        peer_generation: Generation(0),
+        peer_run: None,
+        target: Target::Service(80),
+        epoch: Epoch(1),
+        sent: Sent { acked: 0, sent: 0, credit: 0, fin: None },
+        received: Received { delivered: 0, credit: 0, fin: None },
+        resumes: 0,
+    };
+    Frame::HandOver(Box::new(HandOver {
+        capsule,
+        bytes,
+        peer: DeviceId::from_bytes([9; 32]),
+        record: None,
+        opened_at: UnixTime::default(),
+        load,
+        not_read: None,
+    }))
 }
 
 /// What ends a connection that was greeted, by a name for people, and the code if one is told.
@@ -89,6 +118,20 @@ async fn a_members_violations_end_its_transport_and_nothing_else() {
     .await;
 }
 
+/// Whoever receives a session that moves by load judges by its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_moves_by_load_is_taken_only_where_that_evens_out() {
+    let alice = found("alice", system()).await;
+    let sibling = invited(&alice.node, InviteKind::Device, None).await;
+    let to = alice.node.overlay_addresses()[0];
+    for (load, code) in [(0, Some(Code::Busy)), (1, Some(Code::Busy)), (2, None)] {
+        let session = SessionId::from_bytes([u8::try_from(load).unwrap(); 16]);
+        let asked = hand_over(session, [0; 3], Some(load));
+        let answer = Frame::Answer { code };
+        block_in_place(|| assert_answer(&mut sibling.open(to, Purpose::Lane), &asked, &answer));
+    }
+}
+
 /// What devices of one entity do for one another they do for nobody else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_can_neither_see_nor_fetch_nor_push_sessions() {
@@ -98,34 +141,12 @@ async fn a_member_can_neither_see_nor_fetch_nor_push_sessions() {
     let to = bob.node.overlay_addresses()[0];
     let mut stream = open(&bob.node, "alice.cloak").await;
     let session: SessionId = bob.node.sessions()[0].id.parse().unwrap();
-    let capsule = Capsule {
-        session,
-        initiator: true,
-        secret: Secret([7; 32].into()),
-        generation: Generation(1),
-        peer_generation: Generation(0),
-        peer_run: None,
-        target: Target::Service(80),
-        epoch: Epoch(1),
-        sent: Sent { acked: 0, sent: 0, credit: 0, fin: None },
-        received: Received { delivered: 0, credit: 0, fin: None },
-        resumes: 0,
-    };
-    let peer = DeviceId::from_bytes([9; 32]);
-    let hand_over = HandOver {
-        capsule,
-        bytes: [u64::MAX; 3],
-        peer,
-        record: None,
-        opened_at: UnixTime::default(),
-        load: None,
-        not_read: None,
-    };
     let no = Frame::Answer { code: Some(Code::NotAllowed) };
     for (asked, expected) in [
         (Frame::AskSessions, Frame::Sessions { rows: Vec::new() }),
+        (Frame::AskLoads { ports: vec![80] }, Frame::Loads { preference: 0, services: vec![None] }),
         (Frame::Fetch { session }, no.clone()),
-        (Frame::HandOver(Box::new(hand_over)), no),
+        (hand_over(session, [u64::MAX; 3], None), no),
     ] {
         block_in_place(|| assert_answer(&mut mallory.open(to, Purpose::Lane), &asked, &expected));
     }
