@@ -192,3 +192,20 @@ fn a_session_that_is_closed_while_the_other_end_is_paused_waits_to_say_so() {
     let said = frames(&mut session, 2);
     assert!(said.contains(&SessionFrame::Reset { code: Code::Cancelled }), "{said:?}");
 }
+
+/// The other end takes it for paused and does not ask: it would wait in vain.
+#[test]
+fn an_end_that_paused_says_that_everything_arrived_for_as_long_as_the_other_waits() {
+    let mut session = responder();
+    session.finish(NOW);
+    frames(&mut session, 1);
+    for frame in [SessionFrame::Ack { delivered: 101, credit: 1000 }, SessionFrame::Fin] {
+        assert_eq!(session.handle_frame(NOW, LaneId(1), frame), Ok(()));
+    }
+    session.suspend(NOW).unwrap();
+    session.fin_delivered(NOW);
+    assert!(events(&mut session).contains(&Event::LaneWanted));
+    let until = session.poll_timeout();
+    assert_eq!(session.snapshot().state, State::Closing);
+    assert_eq!(until, Some(NOW + Config::default().linger));
+}
