@@ -13,7 +13,7 @@ use cloak_base::Instant;
 use cloak_wire::Code;
 
 use super::{Phase, Session};
-use crate::{Event, LaneId};
+use crate::{Event, LaneId, Rank};
 
 /// Which ends have suspended the session.
 #[derive(Debug, Default)]
@@ -84,10 +84,13 @@ impl Session {
     }
 
     /// The peer has closed this lane because it is paused. A lane that is not in use says so only
-    /// where no other was taken since it was tried.
+    /// where no other was taken since it was tried, and the one in use only where we asked on no later one: the
+    /// peer may have taken that, and the one in use be a straggler.
     pub(super) fn note_paused(&mut self, lane: LaneId) {
         let tried = self.attempt.filter(|attempt| attempt.lane == lane);
-        let is_news = tried.is_none_or(|attempt| attempt.after == self.committed);
+        let asked = Rank { epoch: self.attempted, role: self.role };
+        let is_news =
+            tried.map_or(self.committed >= asked, |attempt| attempt.after == self.committed);
         let is_ours = self.current == Some(lane) || tried.is_some();
         if !(is_ours && is_news && matches!(self.phase, Phase::Open | Phase::Leaving(_))) {
             return;

@@ -79,6 +79,12 @@ fn schedules_that_found_a_bug() {
         let failed = failures([seed].into_iter(), None, Pauses::None, 1);
         assert!(failed.is_empty(), "{bug}: {failed:?}");
     }
+    for (seed, bug) in
+        [(54_159, "a straggler that is taken late does not tell that the peer is paused")]
+    {
+        let failed = failures([seed].into_iter(), None, Pauses::Some, 1);
+        assert!(failed.is_empty(), "{bug}: {failed:?}");
+    }
 }
 
 #[test]
