@@ -79,9 +79,10 @@ fn schedules_that_found_a_bug() {
         let failed = failures([seed].into_iter(), None, Pauses::None, 1);
         assert!(failed.is_empty(), "{bug}: {failed:?}");
     }
-    for (seed, bug) in
-        [(54_159, "a straggler that is taken late does not tell that the peer is paused")]
-    {
+    for (seed, bug) in [
+        (4284, "an end that paused and has everything says so for as long as the other waits"),
+        (54_159, "a straggler that is taken late does not tell that the peer is paused"),
+    ] {
         let failed = failures([seed].into_iter(), None, Pauses::Some, 1);
         assert!(failed.is_empty(), "{bug}: {failed:?}");
     }
