@@ -212,7 +212,9 @@ impl Driver {
         if self.ended.is_some() && self.parting.is_empty() && self.lanes.is_empty() {
             return Poll::Ready(());
         }
-        let may_give = self.tail.poll_timeout().filter(|_| self.has_next());
+        // Who is about to go is given no more, and who is away has nothing to give.
+        let gives = self.has_next() && !self.moves.is_leaving() && !self.session.is_away();
+        let may_give = self.tail.poll_timeout().filter(|_| gives);
         let timeouts =
             [self.session.poll_timeout(), self.held_until, self.moves.poll_timeout(), may_give];
         self.timer.set(timeouts.into_iter().flatten().min());
