@@ -58,7 +58,9 @@ impl Tail {
 
     /// Begins with what the application on another device has left.
     pub(super) fn adopt(&mut self, unread: Vec<u8>, not_read: Option<u64>) {
-        self.pending = unread.len();
+        // They are here, whether or not there is room.
+        self.memory.charge(unread.len() as u64);
+        (self.room, self.pending) = (unread.len(), unread.len());
         self.bytes = unread.into();
         self.not_read = not_read;
     }
@@ -99,8 +101,9 @@ impl Tail {
         self.given += count as u64;
         let kept = self.bytes.len() - self.pending;
         self.bytes.drain(..kept.saturating_sub(self.max));
-        if self.bytes.is_empty() && self.max == 0 {
-            self.bytes = VecDeque::new();
+        if self.pending == 0 {
+            self.bytes.shrink_to(self.max);
+            self.keep_room(self.max);
         }
     }
 
@@ -127,20 +130,21 @@ impl Tail {
                 self.bytes.reserve_exact(wanted.saturating_sub(self.bytes.len()));
             }
         }
-        self.room
+        self.room.min(self.max)
     }
 
     /// Memory is short: keeps nothing but what is to be given.
     pub(super) fn shed(&mut self) {
         self.bytes.drain(..self.bytes.len() - self.pending);
         self.bytes.shrink_to_fit();
-        self.release();
+        self.keep_room(self.pending);
     }
 
-    fn release(&mut self) {
-        if self.room > 0 {
-            self.memory.release(self.room as u64);
-            self.room = 0;
+    fn keep_room(&mut self, most: usize) {
+        let excess = self.room.saturating_sub(most);
+        if excess > 0 {
+            self.memory.release(excess as u64);
+            self.room -= excess;
         }
     }
 
@@ -239,7 +243,7 @@ impl Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        self.release();
+        self.keep_room(0);
     }
 }
 
@@ -295,6 +299,22 @@ mod tests {
         drop(self::tail(8, &ledger));
         bystander.release(1);
         assert!(ledger.held() == 0 && bystander.try_charge(1 << 20), "it is alone");
+    }
+
+    #[test]
+    fn what_came_with_the_session_is_charged_until_it_was_given() {
+        let ledger = Ledger::new(1 << 20);
+        let mut none_kept = tail(0, &ledger);
+        none_kept.adopt(b"0123456789".to_vec(), Some(10));
+        none_kept.shed();
+        assert_eq!(ledger.held(), 10, "it is to be given");
+        assert_eq!(all(&mut none_kept), b"0123456789");
+        assert_eq!(ledger.held(), 0);
+        let mut some_kept = tail(4, &ledger);
+        some_kept.adopt(b"0123456789".to_vec(), Some(10));
+        assert_eq!(all(&mut some_kept), b"0123456789");
+        some_kept.give(b"ab");
+        assert_eq!((some_kept.len(), ledger.held()), (4, 4), "no more than others");
     }
 
     #[test]
@@ -362,7 +382,7 @@ mod tests {
         assert_eq!((tail.len(), ledger.held()), (16, 16));
         tail.leave(Some(2));
         tail.shed();
-        assert_eq!((tail.len(), ledger.held()), (2, 0));
+        assert_eq!((tail.len(), ledger.held()), (2, 2), "what is to be given");
         assert_eq!(all(&mut tail), b"ij");
     }
 }
