@@ -284,8 +284,8 @@ impl Shared {
         if is_too_large || !self.ledger.admits_new_session() {
             return Err(Code::Busy);
         }
-        let HandOver { capsule, peer: other, bytes: [_, unread, _], not_read, .. } = hand_over;
-        if not_read.is_some_and(|not_read| not_read < *unread) {
+        let HandOver { capsule, peer: other, .. } = hand_over;
+        if !hand_over.is_unread_possible() {
             return Err(Code::Malformed);
         }
         if self.sessions.get(*other, capsule.session).is_some() {

@@ -104,6 +104,17 @@ pub struct HandOver {
     pub load: Option<u32>,
 }
 
+impl HandOver {
+    /// Whether the application can have left that much unread: no more than was delivered to it, and no more than
+    /// it says.
+    pub fn is_unread_possible(&self) -> bool {
+        let Received { delivered, fin, .. } = self.capsule.received;
+        let [_, unread, _] = self.bytes;
+        let given = fin.map_or(delivered, |fin| fin.min(delivered));
+        unread <= given && self.not_read.is_none_or(|not_read| unread <= not_read)
+    }
+}
+
 /// An end of a session that its owner would hand over, if the receiver wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Offer {

@@ -217,3 +217,27 @@ proptest! {
         let _ = read(&bytes, piece);
     }
 }
+
+#[test]
+fn nobody_leaves_more_unread_than_there_was() {
+    let hand_over = moves().into_iter().find_map(|frame| match frame {
+        Frame::HandOver(hand_over) => Some(*hand_over),
+        _ => None,
+    });
+    let mut hand_over = hand_over.unwrap();
+    hand_over.capsule.received = Received { delivered: 11, credit: 20, fin: Some(10) };
+    for (unread, not_read, is_possible) in [
+        (0, Some(0), true),
+        (10, None, true),
+        (10, Some(12), true),
+        (10, Some(9), false),
+        (11, None, false),
+        (u64::MAX, None, false),
+    ] {
+        (hand_over.bytes[1], hand_over.not_read) = (unread, not_read);
+        assert_eq!(hand_over.is_unread_possible(), is_possible, "{unread} {not_read:?}");
+    }
+    hand_over.capsule.received.fin = None;
+    (hand_over.bytes[1], hand_over.not_read) = (11, None);
+    assert!(hand_over.is_unread_possible());
+}
