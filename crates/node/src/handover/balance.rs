@@ -92,9 +92,12 @@ impl Balancing {
         &mut self,
         shared: &Arc<Shared>,
         port: u16,
-        sessions: Vec<Arc<SessionHandle>>,
+        mut sessions: Vec<Arc<SessionHandle>>,
         mut others: Vec<Candidate>,
     ) {
+        // Another one first each time: one whose client keeps moves from coming about does not hold up the rest.
+        let first = self.round % (sessions.len() as u64).max(1);
+        sessions.rotate_left(usize::try_from(first).unwrap_or(0));
         let (mut moves, mut failures) = (0, 0);
         others.retain(|other| self.devices.is_due(&other.device, self.round));
         for handle in sessions {
@@ -114,7 +117,9 @@ impl Balancing {
                     moves += 1;
                     self.devices.succeed(&to);
                     let known = others.iter_mut().find(|other| other.device == to);
-                    known.into_iter().for_each(|other| other.load.sessions += 1);
+                    if let Some(known) = known {
+                        known.load.sessions = known.load.sessions.saturating_add(1);
+                    }
                 }
                 Err(code) => {
                     failures += 1;
@@ -132,7 +137,8 @@ impl Balancing {
 
 /// Whether a move failed for its session only: others may go to that device.
 fn is_of_session(code: Code) -> bool {
-    matches!(code, Code::NotMovable | Code::Moving | Code::Moved | Code::Gone | Code::Cancelled)
+    use Code::{Cancelled, Gone, Moved, Moving, NotMovable, Paused};
+    matches!(code, NotMovable | Moving | Moved | Gone | Cancelled | Paused)
 }
 
 impl Shared {
