@@ -196,6 +196,7 @@ impl Shared {
             Frame::AskLoads { ports } => self.tell_loads(lane, &ports).await,
             Frame::Fetch { session } => self.give_session(lane, session).await,
             Frame::Offer(offer) => self.keep_offer(lane, *offer).await,
+            Frame::Deposit(deposit) => self.receive_deposit(lane, *deposit).await,
             Frame::Close { .. } => None,
             _ => {
                 refuse(lane, Code::Violation).await;

@@ -82,6 +82,9 @@ pub struct SessionConfig {
     /// [`TAIL_MAX`].
     #[serde(deserialize_with = "tail")]
     pub tail: ByteSize,
+    /// Label of the device of this entity that keeps a copy of the sessions that our applications open, to
+    /// take them if this device dies; empty for none.
+    pub escrow: String,
     /// Whether the other devices of this entity may list the sessions of this one, and fetch them.
     pub fetch: bool,
     /// How often sessions of balanced services are compared with what the other devices of this entity have.
@@ -98,6 +101,7 @@ impl Default for SessionConfig {
             sessions_max: 16_384,
             follow: Follow::Entity,
             tail: ByteSize(0),
+            escrow: String::new(),
             fetch: true,
             balance_every: Duration::from_secs(10),
         }

@@ -4,6 +4,7 @@
 //! one drain loop: inputs (commands, timer, lane, application), then events and transmissions, until
 //! nothing moves or the round limit is reached.
 
+mod escrow;
 mod lanes;
 mod moves;
 mod pause;
@@ -14,6 +15,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use cloak_base::Instant;
 use cloak_session::{End, Event, Role, Session, State, Transmit};
@@ -26,11 +28,12 @@ use crate::api::{Application, Backend, BoxFuture};
 use crate::handover::{Left, Taken};
 use crate::lane::Lane;
 use crate::peer::Greeting;
-use crate::registry::{Command, Outcome, SessionHandle};
+use crate::registry::{Command, Guest, Outcome, SessionHandle};
 use crate::shared::Shared;
 use crate::spill::Spill;
 use crate::sync::read;
 use crate::timer::Timer;
+use escrow::Escrow;
 use moves::Moves;
 use tail::Tail;
 
@@ -84,6 +87,7 @@ pub(crate) struct Driver {
     was_open: bool,
     /// What the session's hand-overs have to tell, and to whom.
     moves: Moves,
+    escrow: Escrow,
     /// Who of the two applications spoke last, as far as ours knows, and when.
     spoke: Option<(Spoke, Instant)>,
     /// Bytes that an application gets before those of the session, and the last that it was given.
@@ -134,6 +138,7 @@ impl Driver {
             has_ridden: false,
             was_open: false,
             moves: Moves::default(),
+            escrow: Escrow::default(),
             spoke: None,
             tail,
             state: Vec::new(),
@@ -144,16 +149,22 @@ impl Driver {
         }
     }
 
-    /// Drives an end that was handed over to us: `taken` hears whether the other end has agreed. A
-    /// service's end has its backend.
-    pub(crate) fn adopt(mut self, backend: Option<Backend>, left: Left, taken: Taken) -> Self {
+    /// Drives an end that was handed over to us: `taken` hears whether the other end has agreed, which is given
+    /// up after `within`. A service's end has its backend.
+    pub(crate) fn adopt(
+        mut self,
+        backend: Option<Backend>,
+        left: Left,
+        taken: Taken,
+        within: Duration,
+    ) -> Self {
         self.tail.adopt(left.unread, left.not_read);
         self.state = left.state;
         if let Some((application, address)) = backend {
             self.bring_in(application, address);
         }
         self.moves.taking = Some(taken);
-        self.moves.settled_by = Some(self.shared.clock.now() + moves::TAKEN_WITHIN);
+        self.moves.settled_by = Some(self.shared.clock.now() + within);
         self
     }
 
@@ -209,6 +220,7 @@ impl Driver {
         }
         moved |= self.wishes(cx, now);
         self.part(cx);
+        self.lodge(now);
         self.show();
         if self.ended.is_some() && self.parting.is_empty() && self.lanes.is_empty() {
             return Poll::Ready(());
@@ -216,8 +228,13 @@ impl Driver {
         // Who is about to go is given no more, and who is away has nothing to give.
         let gives = self.has_next() && !self.moves.is_leaving() && !self.session.is_away();
         let may_give = self.tail.poll_timeout().filter(|_| gives);
-        let timeouts =
-            [self.session.poll_timeout(), self.held_until, self.moves.poll_timeout(), may_give];
+        let timeouts = [
+            self.session.poll_timeout(),
+            self.held_until,
+            self.moves.poll_timeout(),
+            self.escrow.poll_timeout(),
+            may_give,
+        ];
         self.timer.set(timeouts.into_iter().flatten().min());
         // The timer is polled once more so that its new deadline has our waker.
         if moved || self.timer.poll(cx).is_ready() {
@@ -249,6 +266,8 @@ impl Driver {
                     self.moves.returning = Some(returned);
                     self.session.take_back(now, self.shared.tls.device());
                 }
+                Command::Lodged(attempt, lodged) => self.lodged(now, attempt, lodged),
+                Command::Settings => self.look_at_settings(now),
                 Command::Hold(done) => self.hold(now, done),
                 Command::Standing(done) => {
                     let _ = done.send(self.standing());
@@ -278,7 +297,8 @@ impl Driver {
         let snapshot = self.session.snapshot();
         let current = self.lanes.iter().find(|lane| Some(lane.id) == snapshot.lane);
         let relayed = current.is_some_and(|lane| lane.connection.via().is_some());
-        self.handle.show(snapshot, relayed, self.held_until, self.moves.shown());
+        let escrow = self.escrow.shown(&snapshot);
+        self.handle.show(snapshot, relayed, self.held_until, self.moves.shown(), escrow);
         self.shared.sessions.show_dormant(&self.handle, snapshot.is_dormant());
         let now = (snapshot.state, snapshot.resumes, snapshot.reason);
         if let Some(application) = &mut self.application
@@ -583,8 +603,11 @@ impl Driver {
             Event::Taken => self.taken(now),
             Event::PeerMoving(to) => {
                 self.moves.peer_goes(now, to);
-                self.shared.sessions.expect(&self.handle, to);
+                self.shared.sessions.expect(&self.handle, Guest::Next, Some(to));
             }
+            Event::PeerEscrow(to) => self.shared.sessions.expect(&self.handle, Guest::Holder, to),
+            Event::Escrowed => self.escrowed(),
+            Event::EscrowEnded(code) => self.escrow_ended(now, code),
             Event::PeerMoved(device) => {
                 self.moves.peer_went();
                 let peer = match self.shared.move_peer(&self.handle, device, now) {
@@ -619,6 +642,7 @@ impl Driver {
             End::Closed | End::Reset(_) => {}
         }
         self.moves.end(end);
+        self.escrow.end();
         self.application = None;
         self.lanes.clear();
         self.spill.discard();

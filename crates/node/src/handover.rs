@@ -12,6 +12,8 @@ mod couriers;
 mod drain;
 mod export;
 mod fetch;
+mod keeping;
+mod lodging;
 mod offers;
 mod policy;
 
@@ -40,6 +42,8 @@ use api::stays as stays_where_it_is;
 pub(crate) use balance::run as balance;
 pub(crate) use couriers::Couriers;
 pub use drain::Drained;
+pub(crate) use keeping::Keeping;
+pub(crate) use lodging::Lodging;
 pub use offers::OfferView;
 pub(crate) use offers::Offers;
 
@@ -57,6 +61,8 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for the next owner to be accepted by the other end. Shorter than the above, so that the answer
 /// arrives.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an end that was handed over to us asks the other end for it.
+const TAKEN_WITHIN: Duration = Duration::from_secs(600);
 /// Time for the other end to say whose the session is, after a hand-over that failed.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that an application which has to end its stream may still say, and how long it may take.
@@ -245,10 +251,13 @@ impl Shared {
         let receiving = timeout(RECEIVE_TIMEOUT, receive_bytes(&mut lane, hand_over.bytes));
         let [bytes, unread, state] = receiving.await.ok()??;
         let left = Left { unread, state, not_read: hand_over.not_read };
-        let taking = self.take_end(&hand_over, &bytes, left);
+        let taking = self.take_end(&hand_over, &bytes, left, TAKEN_WITHIN);
         let taken = timeout(TAKE_TIMEOUT, taking).await.unwrap_or(Err(Code::Timeout));
         self.offers.arrived(session, taken);
         drop(place);
+        if taken.is_ok() {
+            self.keeping.forget(session);
+        }
         let answer = match taken {
             Ok(()) => Frame::HandedOver { generation },
             Err(code) => Frame::Session(SessionFrame::Refused { code }),
@@ -291,6 +300,9 @@ impl Shared {
         if self.sessions.get(*other, capsule.session).is_some() {
             return Err(Code::NotMovable);
         }
+        if self.keeping.outdates(capsule.session, capsule.generation) {
+            return Err(Code::Moved);
+        }
         let place = self.adopted.admit(capsule.session, capsule.generation)?;
         match (hand_over.load, &capsule.target) {
             (Some(theirs), Target::Service(port)) if !self.evens_out(theirs, *port) => {
@@ -300,12 +312,14 @@ impl Shared {
         }
     }
 
-    /// Continues the end here, once the other end has agreed.
+    /// Continues the end here, once the other end has agreed. It is asked for as long as `within`, though whoever
+    /// waits for the answer may leave before.
     async fn take_end(
         self: &Arc<Self>,
         hand_over: &HandOver,
         bytes: &[u8],
         mut left: Left,
+        within: Duration,
     ) -> Result<(), Code> {
         let HandOver { capsule, peer: other, record, opened_at, .. } = hand_over;
         if let Some(record) = record {
@@ -349,7 +363,7 @@ impl Shared {
         let (taken, outcome) = oneshot::channel();
         let driver =
             Driver::new(Arc::clone(self), Arc::clone(&handle), session, Source::Adopted, inbox);
-        self.tasks.spawn(driver.adopt(backend, left, taken).run());
+        self.tasks.spawn(driver.adopt(backend, left, taken, within).run());
         // Whoever gave it to us stops waiting; what comes of it the other end decides.
         outcome.await.unwrap_or(Err(Code::Gone))
     }
@@ -378,7 +392,7 @@ impl Shared {
         let before = before.map_err(|_| Code::Violation)?;
         self.unbury(device, handle.id);
         if before != device {
-            let moved = cloak_session::Tombstone { delivered: 0, code: Code::Moved };
+            let moved = cloak_session::Tombstone { delivered: 0, code: Code::Superseded };
             self.bury(now, before, handle.id, moved);
         }
         Ok(peer)

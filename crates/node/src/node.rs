@@ -143,6 +143,9 @@ impl Node {
         *write(&self.0.config) = config;
         self.0.publish();
         self.0.reauthorise_all();
+        for session in self.0.sessions.all() {
+            let _ = session.tell(Command::Settings);
+        }
     }
 
     /// Cuts every lane, as a fault would; sessions resume by themselves. For demonstrations.

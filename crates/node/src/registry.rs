@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{Notify, oneshot};
 
-pub(crate) use handle::{Moment, Moving, SessionHandle, Whose};
+pub(crate) use handle::{Moment, Moving, SessionHandle, Whose, host, port};
 
 use crate::api::{Application, Wish};
 use crate::handover::Left;
@@ -59,12 +59,36 @@ pub(crate) enum Command {
     TakeBack(oneshot::Sender<bool>),
     /// Suspend it on purpose, or resume it.
     Wish(Wish),
+    /// What became of the copy of our end at its holder, in that attempt.
+    Lodged(u64, Lodged),
+    /// The settings were changed.
+    Settings,
     /// Let go of the application, and keep the session.
     Hold(oneshot::Sender<Result<(), Code>>),
     /// Where another application would go on; none unless one may come now.
     Standing(oneshot::Sender<Option<Standing>>),
     /// An application for a session that has none.
     Attach(Attaching),
+}
+
+/// What becomes of a copy of our end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lodged {
+    /// This device is to keep it.
+    Found(DeviceId),
+    /// The holder has the batch with this number.
+    Kept(u64),
+    /// There is no holder.
+    Lost(Code),
+}
+
+/// Why a device may become a session's other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// It is handed over to it.
+    Next,
+    /// It keeps a copy.
+    Holder,
 }
 
 /// An application that comes to a session that has none.
@@ -220,21 +244,25 @@ impl Registry {
         at(peer).or_else(|| at(*self.guests.get(&(peer, id))?))
     }
 
-    /// The other end of a session may go to the device `to`. Where that one has a session of this id, it
-    /// may not, and finds that.
-    pub(crate) fn expect(&self, handle: &SessionHandle, to: DeviceId) {
+    /// The other end of a session may go to the device `to`, or to nobody as such a guest. Where that one has
+    /// a session of this id, it may not, and finds that.
+    pub(crate) fn expect(&self, handle: &SessionHandle, guest: Guest, to: Option<DeviceId>) {
         let host = handle.peer().device();
-        if to != host && !self.sessions.contains_key(&(to, handle.id)) {
-            self.forget_guest(handle);
-            *lock(&handle.guest) = Some(to);
+        let is_free = |to: &DeviceId| !self.sessions.contains_key(&(*to, handle.id));
+        let to = to.filter(|to| *to != host && is_free(to));
+        let mut guests = lock(&handle.guests);
+        let before = std::mem::replace(&mut guests[guest as usize], to);
+        if let Some(before) = before.filter(|before| !guests.contains(&Some(*before))) {
+            self.guests.remove_if(&(before, handle.id), |_, known| *known == host);
+        }
+        if let Some(to) = to {
             self.guests.insert((to, handle.id), host);
         }
     }
 
-    fn forget_guest(&self, handle: &SessionHandle) {
-        if let Some(guest) = lock(&handle.guest).take() {
-            let host = handle.peer().device();
-            self.guests.remove_if(&(guest, handle.id), |_, known| *known == host);
+    fn forget_guests(&self, handle: &SessionHandle) {
+        for guest in [Guest::Next, Guest::Holder] {
+            self.expect(handle, guest, None);
         }
     }
 
@@ -264,7 +292,7 @@ impl Registry {
             self.show_dormant(handle, false);
             self.per_peer.entry(now).or_default().all.fetch_add(1, Ordering::Relaxed);
         }
-        self.forget_guest(handle);
+        self.forget_guests(handle);
         *lock(&handle.peer) = peer;
         if before != now && self.sessions.remove(&(before, handle.id)).is_some() {
             self.uncount(before);
@@ -299,7 +327,7 @@ impl Registry {
             self.list(handle, outcome, at);
         }
         let peer = handle.peer().device();
-        self.forget_guest(handle);
+        self.forget_guests(handle);
         self.show_dormant(handle, false);
         if self.sessions.remove(&(peer, handle.id)).is_some() {
             self.uncount(peer);

@@ -20,7 +20,7 @@ use crate::api::{Incoming, ServiceTable};
 use crate::circuit::Circuits;
 use crate::config::NodeConfig;
 use crate::directory::Directory;
-use crate::handover::{Adopted, Couriers, Offers};
+use crate::handover::{Adopted, Couriers, Keeping, Offers};
 use crate::home::Home;
 use crate::lane::{Lane, Opener};
 use crate::locators::OwnLocators;
@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) couriers: Couriers,
     pub(crate) adopted: Adopted,
     pub(crate) offers: Offers,
+    pub(crate) keeping: Keeping,
     /// How many times over new sessions go elsewhere.
     pub(crate) draining: AtomicUsize,
     pub(crate) peers: DashMap<DeviceId, Arc<Peer>>,
@@ -118,6 +119,7 @@ impl Shared {
             couriers: Couriers::default(),
             adopted: Adopted::default(),
             offers: Offers::default(),
+            keeping: Keeping::default(),
             draining: AtomicUsize::new(0),
             peers: DashMap::new(),
             services: parts.services,

@@ -34,8 +34,8 @@ pub struct SessionView {
     pub state_since: String,
     /// Why it is suspended, lost or on its way; null otherwise.
     pub reason: Option<String>,
-    /// Which side is missing while suspended: `peer`, or `local` where this end was suspended on purpose; null
-    /// otherwise.
+    /// Which side is missing while suspended: `peer`, or `local` where this end was suspended on purpose; `owner`
+    /// where another device of ours has it, does not answer, and this one keeps a copy; null otherwise.
     pub missing_side: Option<String>,
     /// `initiator` or `responder`.
     pub role: String,
@@ -78,6 +78,9 @@ pub struct SessionView {
     /// The same of the other end.
     #[serde(default)]
     pub peer_generation: u64,
+    /// Label of the device of ours that may take it if its own device dies; null without one.
+    #[serde(default)]
+    pub escrow: Option<String>,
 }
 
 /// A hand-over that is under way.

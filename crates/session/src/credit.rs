@@ -22,6 +22,11 @@ impl Window {
         self.size
     }
 
+    /// The size that it never exceeds.
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
     /// Whether the round trip will soon be needed.
     pub(crate) fn is_half_used(&self, delivered: u64) -> bool {
         delivered - self.from.0 >= self.size / 2

@@ -61,6 +61,13 @@ pub enum Event {
     PeerMoving(DeviceId),
     /// The other end is on this device from now on: the one it may have gone to, or the one before.
     PeerMoved(DeviceId),
+    /// Another device may take this end if ours dies, see
+    /// [`begin_escrow`](crate::Session::begin_escrow).
+    Escrowed,
+    /// It may not, and what it has of this end is worth nothing any more.
+    EscrowEnded(Code),
+    /// This device may take the other end if its owner dies; or none may.
+    PeerEscrow(Option<DeviceId>),
     /// It is over. Always last; keep a tombstone and drop the session.
     Ended(End),
 }

@@ -124,6 +124,8 @@ impl From<&SessionFrame> for Heard {
             | SessionFrame::Reset { .. }
             | SessionFrame::Move { .. }
             | SessionFrame::MayMove { .. }
+            | SessionFrame::Escrow { .. }
+            | SessionFrame::Escrowed { .. }
             | SessionFrame::Stay { .. }
             | SessionFrame::Idle => Self::Riding,
             _ => Self::Nothing,

@@ -24,6 +24,8 @@ pub enum Planted {
     OwnerUnchecked,
     /// An end that is asked for the session still takes the peer for paused.
     TakesThePeerForPaused,
+    /// What is sent and acknowledged does not wait for the holder of an escrow.
+    EscrowUngated,
 }
 
 impl Config {

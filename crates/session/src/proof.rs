@@ -66,6 +66,23 @@ pub(crate) fn owner_secret(
     Secret(seal(secret, &input).0)
 }
 
+/// The secret of the device that takes an end of which it keeps a copy: like that of the next owner, over
+/// the label "escrow" and the copy's number as well.
+pub(crate) fn escrow_secret(
+    secret: &Secret,
+    role: Role,
+    generation: Generation,
+    holder: DeviceId,
+    copy: u64,
+) -> Secret {
+    let mut input = b"cloak 1 escrow".to_vec();
+    input.push(role_byte(role));
+    input.extend_from_slice(&generation.0.to_be_bytes());
+    input.extend_from_slice(&copy.to_be_bytes());
+    input.extend_from_slice(holder.as_bytes());
+    Secret(seal(secret, &input).0)
+}
+
 /// Whether two secrets are the same; in constant time.
 pub(crate) fn same_secret(a: &Secret, b: &Secret) -> bool {
     verify_slices_are_equal(&a.0[..], &b.0[..]).is_ok()

@@ -35,6 +35,9 @@ pub(crate) struct Receive {
     /// Highest offset, exclusive, that the peer was told it may send. Never falls.
     limit: u64,
     window: Window,
+    /// Offset, exclusive, from which on nothing is acknowledged yet: that it was delivered is not
+    /// known where our copy is kept.
+    kept: u64,
     /// `delivered` as the peer was told last.
     told: u64,
     ack_now: bool,
@@ -53,6 +56,7 @@ impl Receive {
             offered: 0,
             limit: offset,
             window: Window::new(config.idle_credit, config.buffer_max, offset, now),
+            kept: u64::MAX,
             told: offset,
             ack_now: false,
             ack_at: None,
@@ -163,16 +167,36 @@ impl Receive {
         self.held.release(self.delivered);
         let needs_rtt = self.window.is_half_used(self.delivered);
         self.window.delivered(now, self.delivered, rtt, may_grow);
-        let untold = self.delivered - self.told;
+        self.schedule_ack(now);
+        needs_rtt
+    }
+
+    /// What may be acknowledged.
+    fn acknowledged(&self) -> u64 {
+        self.delivered.min(self.kept).max(self.told)
+    }
+
+    /// Nothing is acknowledged from this offset on; what was stays acknowledged.
+    pub(crate) fn keep_below(&mut self, now: Instant, offset: u64) {
+        self.kept = offset;
+        self.schedule_ack(now);
+    }
+
+    /// Whether it is kept that all was delivered that was acknowledged.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.told <= self.kept
+    }
+
+    fn schedule_ack(&mut self, now: Instant) {
+        let untold = self.acknowledged() - self.told;
         if untold >= ACK_EVERY.min(self.window.size() / 2) {
             self.ack_now = true;
         } else if untold >= ACK_SHORTLY {
             let at = now + SHORTLY.min(self.ack_delay);
             self.ack_at = Some(self.ack_at.map_or(at, |due| due.min(at)));
-        } else if len > 0 {
+        } else if untold > 0 {
             self.ack_soon(now);
         }
-        needs_rtt
     }
 
     /// Whether the application's write side is to be shut down; true once.
@@ -187,7 +211,7 @@ impl Receive {
     pub(crate) fn fin_delivered(&mut self, now: Instant) {
         if self.fin == Some(self.delivered) {
             self.delivered += 1;
-            self.ack_soon(now);
+            self.schedule_ack(now);
         }
     }
 
@@ -203,7 +227,7 @@ impl Receive {
 
     /// Whether an acknowledgement is due; `in_company`: something else is sent anyway.
     pub(crate) fn is_ack_due(&self, in_company: bool) -> bool {
-        self.ack_now || (in_company && self.delivered > self.told)
+        self.ack_now || (in_company && self.acknowledged() > self.told)
     }
 
     /// When an acknowledgement has waited long enough.
@@ -219,13 +243,14 @@ impl Receive {
 
     /// What to tell the peer: `delivered` and credit. Counts as told.
     pub(crate) fn tell(&mut self) -> (u64, u64) {
-        (self.told, self.ack_now, self.ack_at) = (self.delivered, false, None);
-        (self.delivered, self.credit())
+        (self.told, self.ack_now, self.ack_at) = (self.acknowledged(), false, None);
+        (self.told, self.credit())
     }
 
     /// What the peer may send, where `delivered` is not said.
     pub(crate) fn credit(&mut self) -> u64 {
-        self.limit = self.limit.max(self.delivered + self.window.size()).max(self.received);
+        let limit = self.acknowledged() + self.window.size();
+        self.limit = self.limit.max(limit).max(self.received);
         self.limit
     }
 
@@ -245,6 +270,14 @@ impl Receive {
     pub(crate) fn pack(&self) -> Received {
         debug_assert_eq!(self.held_len() + self.offered, 0, "dropped before");
         Received { delivered: self.delivered, credit: self.limit, fin: self.fin }
+    }
+
+    /// Where the stream stands for who has a copy, with the most credit that may be given before it hears
+    /// of more: what is held is not a part of it, the peer still has it.
+    pub(crate) fn copy(&self) -> Received {
+        let credit = self.limit.max(self.delivered + self.window.max());
+        let fin = self.fin.filter(|fin| *fin <= self.delivered);
+        Received { delivered: self.delivered, credit, fin }
     }
 
     /// Becomes what [`Receive::pack`] gave.

@@ -14,6 +14,7 @@ use crate::Memory;
 use crate::chunk::size_for;
 use crate::error::{CapsuleError, Violation};
 use crate::queue::{Queue, to_usize};
+use crate::session::OFFSET_MAX;
 
 /// State of the sending direction.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Send {
     sent_max: u64,
     /// Highest offset, exclusive, that the peer has given credit for.
     limit: u64,
+    /// Offset, exclusive, from which on nothing is sent yet: its copy is not kept.
+    kept: u64,
     /// Offset of `Fin`, once the application has finished.
     fin: Option<u64>,
     /// Most bytes to keep at present, and at all.
@@ -55,6 +58,7 @@ impl Send {
             next: offset,
             sent_max: offset,
             limit: offset,
+            kept: u64::MAX,
             fin: None,
             buffer: buffer.min(buffer_max),
             buffer_max,
@@ -70,6 +74,26 @@ impl Send {
 
     pub(crate) fn sent_max(&self) -> u64 {
         self.sent_max
+    }
+
+    /// Offset of the end of the stream, once the application has finished.
+    pub(crate) fn fin(&self) -> Option<u64> {
+        self.fin
+    }
+
+    /// The offset after the last byte.
+    pub(crate) fn bytes_end(&self) -> u64 {
+        self.queue.end()
+    }
+
+    /// Nothing is sent from this offset on; what was stays sent.
+    pub(crate) fn keep_below(&mut self, offset: u64) {
+        self.kept = offset;
+    }
+
+    /// Whether a copy of all that was sent is kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.sent_max <= self.kept
     }
 
     /// The offset after the last one, that of `Fin` included.
@@ -150,19 +174,19 @@ impl Send {
 
     /// Everything is on its way and the peer would take more: a larger buffer would be faster.
     fn is_buffer_the_limit(&self) -> bool {
-        self.next == self.queue.end() && self.limit > self.next
+        self.next >= self.queue.end().min(self.kept) && self.limit > self.next
     }
 
     /// What to send next, at most `max` bytes. `early_fin` is a planted bug.
     pub(crate) fn poll(&mut self, max: usize, early_fin: bool) -> Option<Next> {
         self.free();
         let end = self.queue.end();
-        if self.fin == Some(self.next) || (early_fin && self.next < end && self.fin.is_some()) {
+        if self.is_fin_due() || (early_fin && self.next < end && self.fin.is_some()) {
             self.next = end + 1;
             self.sent_max = self.sent_max.max(self.next);
             return Some(Next::Fin);
         }
-        let most = self.limit.min(end).saturating_sub(self.next).min(max as u64);
+        let most = self.sendable().saturating_sub(self.next).min(max as u64);
         let len = self.queue.slice(self.next, most).len() as u64;
         if len == 0 {
             return None;
@@ -175,12 +199,21 @@ impl Send {
 
     /// Whether [`Send::poll`] has bytes to send.
     pub(crate) fn has_data(&self) -> bool {
-        self.next < self.limit.min(self.queue.end())
+        self.next < self.sendable()
+    }
+
+    /// The offset after the last byte that may be sent now.
+    fn sendable(&self) -> u64 {
+        self.limit.min(self.queue.end()).min(self.kept)
+    }
+
+    fn is_fin_due(&self) -> bool {
+        self.fin == Some(self.next) && self.kept > self.next
     }
 
     /// Whether [`Send::poll`] has bytes or the end of the stream to send.
     pub(crate) fn has_more(&self) -> bool {
-        self.has_data() || self.fin == Some(self.next)
+        self.has_data() || self.is_fin_due()
     }
 
     pub(crate) fn slice(&self, offset: u64, len: u64) -> &[u8] {
@@ -236,16 +269,49 @@ impl Send {
 
     /// Where the stream stands, and its bytes from `acked` on.
     pub(crate) fn pack(&self) -> (Sent, Vec<u8>) {
-        let sent =
-            Sent { acked: self.acked, sent: self.sent_max, credit: self.limit, fin: self.fin };
-        let end = self.queue.end();
-        let (mut at, mut bytes) = (self.acked, Vec::new());
+        (self.standing(), self.copy(self.acked, usize::MAX))
+    }
+
+    /// Where the stream stands.
+    pub(crate) fn standing(&self) -> Sent {
+        Sent { acked: self.acked, sent: self.sent_max, credit: self.limit, fin: self.fin }
+    }
+
+    /// A copy of the bytes from an offset on, at most `max` of them.
+    pub(crate) fn copy(&self, from: u64, max: usize) -> Vec<u8> {
+        let end = self.queue.end().min(from.saturating_add(max as u64));
+        let (mut at, mut bytes) = (from, Vec::new());
         while at < end {
-            let slice = self.queue.slice(at, u64::MAX);
+            let slice = self.queue.slice(at, end - at);
             bytes.extend_from_slice(slice);
             at += slice.len() as u64;
         }
-        (sent, bytes)
+        bytes
+    }
+
+    /// Of a copy: `bytes` follow those that are here, or begin at `acked` where that is beyond.
+    pub(crate) fn follow(
+        &mut self,
+        memory: &Memory,
+        acked: u64,
+        fin: Option<u64>,
+        bytes: &[u8],
+    ) -> Result<(), CapsuleError> {
+        let start = fin.map_or(acked, |fin| fin.min(acked));
+        let end = start.max(self.queue.end()).checked_add(bytes.len() as u64);
+        let end = end.filter(|end| *end <= OFFSET_MAX).ok_or(CapsuleError::Offsets)?;
+        let last = end + u64::from(fin.is_some());
+        let has_moved = self.fin.is_some() && (self.fin != fin || !bytes.is_empty());
+        if has_moved || acked < self.acked || acked > last || fin.is_some_and(|fin| fin != end) {
+            return Err(CapsuleError::Offsets);
+        }
+        if start > self.queue.end() {
+            self.queue.clear(start);
+        }
+        self.queue.push(memory, bytes);
+        (self.acked, self.next, self.sent_max, self.fin) = (acked, acked, last, fin);
+        self.free();
+        Ok(())
     }
 
     /// Becomes what [`Send::pack`] gave.

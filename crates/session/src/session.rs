@@ -6,6 +6,7 @@
 
 mod application;
 mod commit;
+mod escrow;
 mod frames;
 mod handover;
 mod lanes;
@@ -27,6 +28,8 @@ use crate::rtt::Rtt;
 use crate::send::Send;
 use crate::{Config, End, Event, LaneId, Memory, Rank, Role, Snapshot, State, Tombstone};
 
+pub use escrow::{BATCH_MAX, Batch, News};
+pub(crate) use handover::{OFFSET_MAX, check_capsule};
 pub use spill::Buffers;
 
 /// One end of a virtual session.
@@ -68,6 +71,8 @@ pub struct Session {
     owner: Option<DeviceId>,
     hand_over: handover::HandOver,
     pause: pause::Pause,
+    /// Few sessions have one.
+    escrow: Option<Box<escrow::Escrow>>,
 
     send: Send,
     receive: Receive,
@@ -225,6 +230,7 @@ impl Session {
             owner: None,
             hand_over: handover::HandOver::default(),
             pause: pause::Pause::default(),
+            escrow: None,
             send: Send::new(0, config.buffer_start, config.buffer_max),
             receive: Receive::new(0, &config, now),
             memory,
@@ -315,6 +321,7 @@ impl Session {
             held: self.send.held() + self.receive.held_len(),
             rtt: self.rtt.smoothed(),
             lane: self.current,
+            escrow: self.escrow_holder(),
         }
     }
 

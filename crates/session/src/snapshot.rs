@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloak_base::{Generation, Instant, SessionId};
+use cloak_base::{DeviceId, Generation, Instant, SessionId};
 use cloak_wire::Code;
 
 use crate::{LaneId, Role};
@@ -64,6 +64,8 @@ pub struct Snapshot {
     pub rtt: Option<Duration>,
     /// The lane in use.
     pub lane: Option<LaneId>,
+    /// The device that may take this end if ours dies.
+    pub escrow: Option<DeviceId>,
 }
 
 impl Snapshot {

@@ -115,6 +115,48 @@ impl HandOver {
     }
 }
 
+/// A copy of an end of a session, to be kept in case that its owner dies. The bytes that are not
+/// acknowledged follow as `Data`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Deposit {
+    /// The end, as the receiver would own it.
+    #[n(0)]
+    pub capsule: Capsule,
+    /// How many bytes there are.
+    #[n(1)]
+    pub bytes: u64,
+    /// The device at the other end.
+    #[n(2)]
+    pub peer: DeviceId,
+    /// That device's record, as it published it, where the sender has one.
+    #[n(3)]
+    pub record: Option<ByteVec>,
+    /// When the session was opened.
+    #[n(4)]
+    pub opened_at: UnixTime,
+}
+
+/// What has changed of an end since its copy was made. The bytes that the application wrote since
+/// follow as `Data`: they begin where the copy's end, or at `acked` where that is beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Mark {
+    /// As in [`Sent::acked`].
+    #[n(0)]
+    pub acked: u64,
+    /// As in [`Sent::fin`], where all before it is in the copy.
+    #[n(1)]
+    pub fin: Option<u64>,
+    /// As in [`Received::delivered`].
+    #[n(2)]
+    pub delivered: u64,
+    /// As in [`Received::fin`].
+    #[n(3)]
+    pub peer_fin: Option<u64>,
+    /// How many bytes follow.
+    #[n(4)]
+    pub bytes: u64,
+}
+
 /// An end of a session that its owner would hand over, if the receiver wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Offer {

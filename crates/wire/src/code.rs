@@ -146,6 +146,8 @@ codes! {
     NotMovable = 54 "not-movable" Request;
     /// One of its ends has suspended the session on purpose.
     Paused = 55 "paused" Nobody;
+    /// Another device has taken the asker's end of the session.
+    Superseded = 56 "superseded" Nobody;
 
     /// The invitation is not known to this device, or its secret is wrong.
     InvitationUnknown = 64 "invitation-unknown" Request;

@@ -6,7 +6,8 @@ use minicbor::{Decode, Decoder as Cbor, Encode, Encoder};
 
 use crate::decoder::WireError;
 use crate::{
-    Code, HEADER_LEN, HandOver, Hello, LOADS_MAX, Load, NUDGE_MAX, Offer, PeerFrame, SessionFrame,
+    Code, Deposit, HEADER_LEN, HandOver, Hello, LOADS_MAX, Load, Mark, NUDGE_MAX, Offer, PeerFrame,
+    SessionFrame,
 };
 
 /// Any control frame.
@@ -37,6 +38,14 @@ pub enum Frame {
     },
     /// Asks whether the receiver wants the sender's end of a session; first on a lane.
     Offer(Box<Offer>),
+    /// A copy of an end of a session for the receiver to keep; first on a lane.
+    Deposit(Box<Deposit>),
+    /// What has changed since the copy, or the last of these.
+    Mark(Mark),
+    /// The receiver of the copy, or of what has changed, has all of it.
+    Kept,
+    /// The copy is worth nothing any more. The lane is free again.
+    Void,
     /// What was asked for was done, or not.
     Answer {
         /// Why not.
@@ -179,6 +188,8 @@ frames! {
         session(|(generation,)| S::MayMove { generation });
     0x1e Session(S::Stay { generation, code }) => (generation, code),
         session(|(generation, code)| S::Stay { generation, code });
+    0x1f Session(S::Escrow { generation, to, copy }) => (generation, to, copy),
+        session(|(generation, to, copy)| S::Escrow { generation, to, copy });
 
     0x20 Frame::HandOver(hand_over) => hand_over, |kind, body| get(kind, body).map(Frame::HandOver);
     0x21 Frame::HandedOver { generation } => (generation,),
@@ -194,6 +205,12 @@ frames! {
     0x26 Frame::Offer(offer) => offer, |kind, body| get(kind, body).map(Frame::Offer);
     0x27 Frame::AskLoads { ports } => (ports,), ask_loads;
     0x28 Frame::Loads { preference, services } => (preference, services), loads;
+    0x29 Session(S::Escrowed { generation, code }) => (generation, code),
+        session(|(generation, code)| S::Escrowed { generation, code });
+    0x2a Frame::Deposit(deposit) => deposit, |kind, body| get(kind, body).map(Frame::Deposit);
+    0x2b Frame::Mark(mark) => mark, |kind, body| get(kind, body).map(Frame::Mark);
+    0x2c Frame::Kept => (), |kind, body| get(kind, body).map(|()| Frame::Kept);
+    0x2d Frame::Void => (), |kind, body| get(kind, body).map(|()| Frame::Void);
 
     0x30 Peer(P::Binding { record }) => (record,),
         peer(|(record,): (ByteVec,)| P::Binding { record });

@@ -15,7 +15,7 @@ mod peer;
 mod preamble;
 mod session;
 
-pub use capsule::{Capsule, HandOver, Offer, Received, Sent};
+pub use capsule::{Capsule, Deposit, HandOver, Mark, Offer, Received, Sent};
 pub use code::{Blame, Code};
 pub use decoder::{Decoder, Item, WireError};
 pub use frame::{Frame, data_header};

@@ -229,4 +229,21 @@ pub enum SessionFrame {
         /// Why.
         code: Code,
     },
+    /// Asks that a device which has a copy of the sender's end in escrow may take it from now on, or that
+    /// none may.
+    Escrow {
+        /// Of the owner after the sender.
+        generation: Generation,
+        /// That device.
+        to: Option<DeviceId>,
+        /// Which copy: the one that it has now, or had last.
+        copy: u64,
+    },
+    /// It is so from now on; with a code, no device may.
+    Escrowed {
+        /// Of the `Escrow`.
+        generation: Generation,
+        /// Why not.
+        code: Option<Code>,
+    },
 }

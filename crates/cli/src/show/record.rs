@@ -76,6 +76,7 @@ pub(crate) fn session(session: &SessionView) -> String {
         ("reason", or_dash(session.reason.as_deref())),
         ("lost at", or_dash(session.expires.as_deref())),
         ("move", or_dash(movement(session).as_deref())),
+        ("copy at", or_dash(session.escrow.as_deref())),
         (
             "owners before",
             format!("{} here, {} there", session.generation, session.peer_generation),

@@ -45,6 +45,7 @@ fn suspended() -> SessionView {
         moving: None,
         generation: 0,
         peer_generation: 1,
+        escrow: None,
     }
 }
 
@@ -281,7 +282,7 @@ fn json_fields_are_the_documented_ones() {
     };
     assert_eq!(
         fields(serde_json::to_value(live()).unwrap()),
-        "application bytes_held bytes_received bytes_sent device expires generation host id lane missing_side \
+        "application bytes_held bytes_received bytes_sent device escrow expires generation host id lane missing_side \
          moving opened_at peer peer_device peer_generation port reason resumes role rtt_ms state state_since",
     );
     assert_eq!(

@@ -12,14 +12,12 @@ use super::settling::Settling;
 use super::{Driver, Side, Source, Spoke};
 use crate::api::{Application, Movable};
 use crate::handover::part_with;
-use crate::registry::{AttachError, Attaching, Moving, Packed, Standing, Whose};
+use crate::registry::{AttachError, Attaching, Guest, Moving, Packed, Standing, Whose};
 
 /// A backend that spoke last and is quiet for so long has said what it had to say.
 const QUIET: Duration = Duration::from_millis(100);
 /// How long who moves a session has to say what became of it; longer than all that it waits for.
 const SETTLED_AFTER: Duration = Duration::from_secs(75);
-/// How long an end that was handed over to us asks the other end for it.
-pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(600);
 /// How long an application may take to leave its stream.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -199,6 +197,8 @@ impl Driver {
     /// Gives the session to whoever is to send it. Takes it back where nobody waits for it any more.
     /// `unread`: of the application, where there is one, and that is known of it.
     pub(super) fn pack_settled(&mut self, now: Instant, unread: Option<Option<u64>>) {
+        // While we are away nobody is to take the other end.
+        self.shared.sessions.expect(&self.handle, Guest::Holder, None);
         let packing = self.moves.packing.take();
         // While the other end was asked, its application may have said something.
         let packed = if self.may_leave(now) {

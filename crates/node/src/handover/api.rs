@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cloak_base::{DeviceId, SessionId};
 use cloak_identity::Name;
+use cloak_session::State;
 use cloak_wire::{Balance, Code};
 use tokio::sync::oneshot;
 
@@ -108,6 +109,10 @@ impl Node {
             }
             found => found?,
         };
+        if handle.snapshot().is_some_and(|snapshot| snapshot.state == State::Held) {
+            // It was taken from a copy, and its other end has not agreed yet.
+            return Err(not_taken(handle.id, Code::PeerUnreachable));
+        }
         let (done, standing) = oneshot::channel();
         let ordered = handle.order(Command::Standing(done)).await;
         ordered.map_err(|_| not_held(&handle))?;
@@ -131,14 +136,27 @@ impl Node {
         let mut ours = self.sessions();
         // Another device lists those that went to it.
         ours.retain(|row| row.state != SessionState::Moved);
-        ours.into_iter().chain(elsewhere.into_iter().map(|(_, row)| row)).collect()
+        let elsewhere = elsewhere.into_iter().map(|(_, row)| row);
+        let mut rows: Vec<_> = ours.into_iter().chain(elsewhere).collect();
+        // Whose owner answers is there already.
+        let mut kept = self.0.kept_views();
+        kept.retain(|copy| rows.iter().all(|row| row.id != copy.id));
+        rows.append(&mut kept);
+        rows
     }
 
     async fn fetch_session(&self, prefix: &str) -> Result<(), ControlError> {
         let mut found = self.0.held_elsewhere().await;
         found.retain(|(_, row)| row.id.starts_with(prefix));
+        let mut kept = self.0.kept_views();
+        kept.retain(|copy| {
+            copy.id.starts_with(prefix) && found.iter().all(|row| row.1.id != copy.id)
+        });
+        if let ([], [copy]) = (&found[..], &kept[..]) {
+            return self.take_kept(&copy.id).await;
+        }
         let [(device, row)] = &found[..] else {
-            return Err(ControlError::NotFound(match found.len() {
+            return Err(ControlError::NotFound(match found.len() + kept.len() {
                 0 => format!("no session {prefix}, neither here nor on your other devices"),
                 several => format!("{several} sessions begin with {prefix}; give more digits"),
             }));
@@ -147,6 +165,14 @@ impl Node {
         let (shared, device) = (Arc::clone(&self.0), *device);
         let fetching = self.0.tasks.spawn(async move { shared.fetch(device, id).await });
         fetching.await.unwrap_or(Err(Code::ShuttingDown)).map_err(|code| stays(id, code))
+    }
+
+    /// Takes a session of which a copy is kept here, and whose own device is not to be reached.
+    async fn take_kept(&self, id: &str) -> Result<(), ControlError> {
+        let id = id.parse().map_err(|_| ControlError::Failed("a session without id".into()))?;
+        let shared = Arc::clone(&self.0);
+        let taking = self.0.tasks.spawn(async move { shared.take_kept(id).await });
+        taking.await.unwrap_or(Err(Code::ShuttingDown)).map_err(|code| not_taken(id, code))
     }
 
     /// The live session whose id begins with `prefix`, when there is exactly one.
@@ -276,6 +302,21 @@ pub(super) fn stays(session: SessionId, code: Code) -> ControlError {
     };
     let id = session.fmt_short();
     ControlError::Failed(format!("session {id} stays where it is: {why} ({code})"))
+}
+
+/// Why a session of which a copy is kept here cannot go on here, for people.
+fn not_taken(session: SessionId, code: Code) -> ControlError {
+    let why = match code {
+        Code::PeerUnreachable | Code::Timeout => {
+            "its other end has not answered yet; this device goes on asking, try again in a while"
+        }
+        Code::Gone | Code::Superseded | Code::Moved => {
+            "its other end does not give it to this device: it ended, or is elsewhere by now"
+        }
+        _ => "it was refused",
+    };
+    let id = session.fmt_short();
+    ControlError::Failed(format!("session {id} cannot go on here: {why} ({code})"))
 }
 
 fn not_held(handle: &SessionHandle) -> ControlError {

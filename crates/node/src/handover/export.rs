@@ -9,7 +9,7 @@ use cloak_wire::{Balance, Code, HandOver};
 use minicbor::bytes::ByteVec;
 use tokio::time::timeout;
 
-use super::{Left, TAKE_TIMEOUT, stays_where_it_is};
+use super::{Left, TAKE_TIMEOUT, TAKEN_WITHIN, stays_where_it_is};
 use crate::Node;
 use crate::node::ControlError;
 use crate::registry::{Command, SessionHandle};
@@ -78,7 +78,7 @@ impl Shared {
         let _place = self.admit_news(hand_over)?;
         let [bytes, unread, state] = parts.map(Vec::from);
         let left = Left { unread, state, not_read: hand_over.not_read };
-        let taking = self.take_end(hand_over, &bytes, left);
+        let taking = self.take_end(hand_over, &bytes, left, TAKEN_WITHIN);
         timeout(TAKE_TIMEOUT, taking).await.unwrap_or(Err(Code::Timeout))
     }
 }

@@ -21,8 +21,8 @@ pub(crate) struct SessionHandle {
     pub(crate) id: SessionId,
     pub(crate) role: Role,
     pub(super) peer: Mutex<Arc<Peer>>,
-    /// A device to which the other end may go.
-    pub(super) guest: Mutex<Option<DeviceId>>,
+    /// Devices to which the other end may go, by [`Guest`](super::Guest).
+    pub(super) guests: Mutex<[Option<DeviceId>; 2]>,
     pub(crate) target: Target,
     pub(crate) opened_at: UnixTime,
     inbox: mpsc::Sender<Box<Command>>,
@@ -43,6 +43,8 @@ struct Shown {
     held_until: Option<Instant>,
     moving: Option<Moving>,
     application: String,
+    /// Label of the device that may take our end if we die.
+    escrow: Option<Arc<str>>,
 }
 
 /// An end of a session is on its way to another device.
@@ -72,14 +74,15 @@ impl SessionHandle {
     ) -> (Arc<Self>, mpsc::Receiver<Box<Command>>) {
         let (inbox, commands) = mpsc::channel(INBOX_MAX);
         let shown =
-            Mutex::new(Shown { snapshot: None, held_until: None, moving: None, application });
+            Shown { snapshot: None, held_until: None, moving: None, application, escrow: None };
+        let shown = Mutex::new(shown);
         let closing = Mutex::new(None);
         let (relayed, peer) = (AtomicBool::new(false), Mutex::new(peer));
         let handle = Self {
             id,
             role,
             peer,
-            guest: Mutex::default(),
+            guests: Mutex::default(),
             target,
             opened_at,
             inbox,
@@ -131,10 +134,12 @@ impl SessionHandle {
         relayed: bool,
         held_until: Option<Instant>,
         moving: Option<Moving>,
+        escrow: Option<Arc<str>>,
     ) {
         self.relayed.store(relayed, Ordering::Relaxed);
         let mut shown = lock(&self.shown);
-        (shown.snapshot, shown.held_until, shown.moving) = (Some(snapshot), held_until, moving);
+        (shown.snapshot, shown.held_until) = (Some(snapshot), held_until);
+        (shown.moving, shown.escrow) = (moving, escrow);
     }
 
     /// Whether the session goes on without an application.
@@ -168,7 +173,7 @@ impl SessionHandle {
     }
 
     pub(super) fn view(&self, at: Moment<'_>) -> Option<SessionView> {
-        let Shown { snapshot, held_until, moving, application } = lock(&self.shown).clone();
+        let Shown { snapshot, held_until, moving, application, escrow } = lock(&self.shown).clone();
         let snapshot = snapshot?;
         let state = match state(&snapshot) {
             SessionState::Live if held_until.is_some() => SessionState::Held,
@@ -202,6 +207,7 @@ impl SessionHandle {
             rtt_ms: snapshot.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
             application,
             device: None,
+            escrow: escrow.map(|label| label.to_string()),
             expires: snapshot
                 .expires
                 .into_iter()
@@ -253,13 +259,13 @@ fn state(snapshot: &Snapshot) -> SessionState {
     }
 }
 
-fn port(target: &Target) -> u16 {
+pub(crate) fn port(target: &Target) -> u16 {
     match target {
         Target::Service(port) | Target::Host(_, port) => *port,
     }
 }
 
-fn host(target: &Target) -> Option<String> {
+pub(crate) fn host(target: &Target) -> Option<String> {
     match target {
         Target::Service(_) => None,
         Target::Host(host, _) => Some(host.clone()),

@@ -126,7 +126,9 @@ impl Session {
         self.now = self.now.max(now);
         self.busy_at = self.now;
         let may_grow = !self.memory.is_short();
-        if self.receive.deliver(self.now, len as u64, self.rtt.smoothed(), may_grow) {
+        let escrow = self.escrow_round_trip().unwrap_or_default();
+        let rtt = self.rtt.smoothed().map(|rtt| rtt + escrow);
+        if self.receive.deliver(self.now, len as u64, rtt, may_grow) {
             self.ask_round_trip();
         }
         self.settle();
@@ -147,7 +149,10 @@ impl Session {
             Tell::Closed if !self.pause.owed => self.now + self.config.closing_max,
             Tell::Closed | Tell::Reset(_) => self.now + self.config.linger,
         };
-        if tell != Tell::Closed {
+        if tell == Tell::Closed {
+            // Whoever takes this end from now on finds that it is over, or else all that is missing.
+            self.leave_escrow();
+        } else {
             self.send.abandon();
             self.receive.abandon();
             self.spill = Spill::default();
@@ -179,6 +184,7 @@ impl Session {
         }
         self.send.abandon();
         self.receive.abandon();
+        self.escrow = None;
         self.phase = Phase::Ended(end);
         self.events.push_back(Event::Ended(end));
     }

@@ -41,6 +41,8 @@ impl Session {
             | SessionFrame::Move { .. }
             | SessionFrame::MayMove { .. }
             | SessionFrame::Stay { .. }
+            | SessionFrame::Escrow { .. }
+            | SessionFrame::Escrowed { .. }
             | SessionFrame::Idle => self.handle_on_current(lane, &frame),
         };
         self.conclude(lane, result)
@@ -189,8 +191,8 @@ impl Session {
         let ends = self.ends(lane)?;
         let proves = |secret: &Secret| verify_resume(secret, &ends, &claim, &proof);
         let is_owner = self.owner == Some(ends.dialler) && proves(&self.secret);
-        let next = if is_owner { None } else { self.next_secret(ends.dialler) };
-        if !is_owner && !next.as_ref().is_some_and(proves) {
+        let next = if is_owner { None } else { self.next_secrets(ends.dialler).find(proves) };
+        if !is_owner && next.is_none() {
             return Err(LaneError::BadProof);
         }
         if self.role == Role::Responder && matches!(self.phase, Phase::Opening(_)) {
@@ -273,13 +275,12 @@ impl Session {
         if !asked || !is_ours {
             return Err(LaneError::Unexpected);
         }
-        if self.phase == Phase::Open && (code == Code::Moved || self.may_peer_move()) {
-            // From an owner of the past, who was asked before we knew, or before there was another.
+        if !self.is_verdict(lane, code) {
             return Err(LaneError::StaleRank);
         }
         let end = match (self.phase, code) {
             (Phase::Leaving(leaving), _) => leaving.end,
-            (Phase::Taking, Code::Moved) => End::Moved,
+            (_, Code::Superseded) => End::Moved,
             (Phase::Opening(_), Code::Closed) => End::Lost(Code::Gone),
             (Phase::Opening(_), code) => End::Lost(code),
             (_, Code::Closed) if self.is_covered_by(delivered) => End::Closed,
@@ -296,6 +297,29 @@ impl Session {
         }
         self.leave_on(lane, end);
         Ok(())
+    }
+
+    /// Whether that a peer does not have the session says anything of the session.
+    fn is_verdict(&mut self, lane: LaneId, code: Code) -> bool {
+        if code == Code::Superseded {
+            // Only the other end's owner says who owns this one.
+            return self.lane(lane).is_some_and(|lane| self.owner == Some(lane.up.peer));
+        }
+        if self.phase == Phase::Taking && code == Code::Busy {
+            // It has it, and no room for us at present.
+            self.pause();
+            return false;
+        }
+        if self.phase != Phase::Open {
+            return true;
+        }
+        if code == Code::Gone && self.has_note() {
+            // It has restarted. Whoever has its copy may come.
+            self.pause();
+            return false;
+        }
+        // From an owner of the past, who was asked before we knew, or before there was another.
+        code != Code::Moved && !self.may_peer_move()
     }
 
     /// The peer is done with the session and says so on this lane, which is to become idle.
@@ -367,6 +391,13 @@ impl Session {
             }
             (Phase::Open, SessionFrame::Stay { generation, code }) => {
                 self.handle_stay(*generation, *code);
+            }
+            (Phase::Open, SessionFrame::Escrow { generation, to, copy }) => {
+                let local = self.local(lane)?;
+                self.handle_escrow(*generation, *to, *copy, local)?;
+            }
+            (Phase::Open, SessionFrame::Escrowed { generation, code }) => {
+                self.handle_escrowed(*generation, *code)?;
             }
             (Phase::Open | Phase::Opening(_), _) => return Err(Violation::IdleEarly.into()),
             _ => {}

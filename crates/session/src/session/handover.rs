@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use cloak_base::{DeviceId, Generation, Instant};
-use cloak_wire::{Capsule, Code, Secret, SessionFrame};
+use cloak_wire::{Capsule, Code, Received, Secret, SessionFrame};
 
 use super::{Phase, Session};
 use crate::error::{CapsuleError, LaneError, Violation};
@@ -32,7 +32,7 @@ const MOVE_PAUSE: Duration = Duration::from_secs(3);
 /// How long the next owner may take to come after the one before it has restarted.
 const ORPHAN_MAX: Duration = Duration::from_secs(120);
 /// No honest stream comes so far, and arithmetic on offsets below cannot overflow.
-const OFFSET_MAX: u64 = 1 << 62;
+pub(crate) const OFFSET_MAX: u64 = 1 << 62;
 
 /// A hand-over of this end that the other end has not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,21 +124,27 @@ impl Session {
     pub fn capsule(&self) -> Option<(Capsule, Vec<u8>)> {
         let Phase::Away { to } = self.phase else { return None };
         let generation = self.hand_over.generation.next();
+        let secret = owner_secret(&self.secret, self.role, generation, to);
+        Some(self.pack(secret, self.receive.pack()))
+    }
+
+    /// This end as its next owner has it.
+    pub(super) fn pack(&self, secret: Secret, received: Received) -> (Capsule, Vec<u8>) {
         let (sent, bytes) = self.send.pack();
         let capsule = Capsule {
             session: self.id,
             initiator: self.role == Role::Initiator,
-            secret: owner_secret(&self.secret, self.role, generation, to),
-            generation,
+            secret,
+            generation: self.hand_over.generation.next(),
             peer_generation: self.hand_over.peer_generation,
             peer_run: self.incarnation,
             target: self.target.clone(),
             epoch: self.attempted.max(self.committed.epoch),
             sent,
-            received: self.receive.pack(),
+            received,
             resumes: self.resumes,
         };
-        Some((capsule, bytes))
+        (capsule, bytes)
     }
 
     /// Continues what another device packed: the session resumes, and [`Event::Taken`] says that the
@@ -156,14 +162,7 @@ impl Session {
     ) -> Result<Self, CapsuleError> {
         let role = if capsule.initiator { Role::Initiator } else { Role::Responder };
         let (id, secret, target) = (capsule.session, capsule.secret, capsule.target.clone());
-        let promised = capsule.received.credit.saturating_sub(capsule.received.delivered);
-        if bytes.len() as u64 > config.buffer_max || promised > config.buffer_max {
-            return Err(CapsuleError::TooLarge);
-        }
-        let offsets = [capsule.sent.sent, capsule.sent.credit, capsule.received.credit];
-        if offsets.into_iter().any(|offset| offset > OFFSET_MAX) {
-            return Err(CapsuleError::Offsets);
-        }
+        check_capsule(&config, capsule, bytes)?;
         let mut session = Self::new(now, config, role, id, secret, target, memory, rng);
         session.send.unpack(&session.memory, &capsule.sent, bytes)?;
         session.receive.unpack(&capsule.received)?;
@@ -208,10 +207,20 @@ impl Session {
         self.phase = if unasked { Phase::Open } else { Phase::Taking };
     }
 
+    pub(super) fn generation(&self) -> Generation {
+        self.hand_over.generation
+    }
+
+    pub(super) fn peer_generation(&self) -> Generation {
+        self.hand_over.peer_generation
+    }
+
     /// Nothing of the application's is touched from here on. What it was not given yet is dropped:
     /// the other end still has it.
     fn go_away(&mut self, to: DeviceId) {
         self.receive.drop_held();
+        // We are nobody's arbiter any more.
+        self.forget_note();
         self.evict_all(Code::Moving);
         self.suspended = Some((self.now, Code::Moving));
         self.phase = Phase::Away { to };
@@ -224,6 +233,7 @@ impl Session {
             self.phase = Phase::Open;
             self.moved_at = self.now;
             self.events.push_back(Event::Taken);
+            self.void_escrow(Code::Moved);
         }
     }
 
@@ -300,18 +310,19 @@ impl Session {
     }
 
     /// The secrets with which a device may `Resume` besides the present one: as the next owner, where
-    /// the other end may go to it, or back to it.
-    pub(super) fn next_secret(&self, device: DeviceId) -> Option<Secret> {
-        let to = self.hand_over.peer_to?;
-        let may = device == to || self.owner == Some(device);
+    /// the other end may go to it, or back to it, or where it has its copy.
+    pub(super) fn next_secrets(&self, device: DeviceId) -> impl Iterator<Item = Secret> {
+        let to = self.hand_over.peer_to;
+        let may_move = to.is_some_and(|to| device == to || self.owner == Some(device));
         let generation = self.hand_over.peer_generation.next();
-        may.then(|| owner_secret(&self.secret, self.role.other(), generation, device))
+        let secret = || owner_secret(&self.secret, self.role.other(), generation, device);
+        may_move.then(secret).into_iter().chain(self.noted_secret(device))
     }
 
     /// The owner that may go has restarted: it cannot have itself back. What it handed over to itself it may
     /// still have.
     pub(super) fn note_orphan(&mut self, device: DeviceId) {
-        if self.hand_over.peer_to != Some(device) {
+        if self.hand_over.peer_to != Some(device) && !self.has_note() {
             self.hand_over.orphaned.get_or_insert(self.now);
         }
     }
@@ -336,6 +347,9 @@ impl Session {
         self.hand_over.peer_generation = self.hand_over.peer_generation.next();
         (self.hand_over.peer_to, self.hand_over.orphaned) = (None, None);
         self.paused_until = None;
+        self.forget_note();
+        // The other end's new owner knows of no copy of ours, and secrets are others.
+        self.void_escrow(Code::Moved);
         let others = self.lanes.iter().filter(|lane| lane.up.peer != device);
         let others: Vec<_> = others.map(Lane::id).collect();
         others.into_iter().for_each(|lane| self.evict(lane, Code::Moved));
@@ -353,6 +367,7 @@ impl Session {
 
     /// A lane was taken: what was asked or answered on the one before it may be lost.
     pub(super) fn repeat_hand_over(&mut self) {
+        self.repeat_escrow();
         self.hand_over.verdict = None;
         if let Some(ask) = &mut self.hand_over.ask {
             ask.due = true;
@@ -362,7 +377,30 @@ impl Session {
     /// A lane to a peer that may be moving was refused, or broke.
     pub(super) fn pause_for_move(&mut self) {
         if self.hand_over.peer_to.is_some() {
-            self.paused_until = Some(self.now + MOVE_PAUSE);
+            self.pause();
         }
     }
+
+    /// Leaves it to the other end's next owner to come.
+    pub(super) fn pause(&mut self) {
+        self.paused_until = Some(self.now + MOVE_PAUSE);
+    }
+}
+
+/// Whether a capsule is one that may be continued here, as far as it shows; gives the credit that the
+/// other end may have beyond what was delivered.
+pub(crate) fn check_capsule(
+    config: &Config,
+    capsule: &Capsule,
+    bytes: &[u8],
+) -> Result<u64, CapsuleError> {
+    let promised = capsule.received.credit.saturating_sub(capsule.received.delivered);
+    if bytes.len() as u64 > config.buffer_max || promised > config.buffer_max {
+        return Err(CapsuleError::TooLarge);
+    }
+    let offsets = [capsule.sent.sent, capsule.sent.credit, capsule.received.credit];
+    if offsets.into_iter().any(|offset| offset > OFFSET_MAX) {
+        return Err(CapsuleError::Offsets);
+    }
+    Ok(promised)
 }

@@ -86,7 +86,7 @@ impl Session {
         }
         let known = *self.incarnation.get_or_insert(incarnation);
         let is_newer = incarnation.counter >= known.counter && incarnation != known;
-        if is_newer && self.may_peer_move() {
+        if is_newer && (self.may_peer_move() || self.has_note()) {
             // What it has lost, the next owner may have.
             self.incarnation = Some(incarnation);
             self.note_orphan(device);

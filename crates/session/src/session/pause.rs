@@ -92,6 +92,10 @@ impl Session {
         let is_news =
             tried.map_or(self.committed >= asked, |attempt| attempt.after == self.committed);
         let is_ours = self.current == Some(lane) || tried.is_some();
+        if self.phase == Phase::Taking && is_ours {
+            // It is asked again now and then: it does not know that we would have to hear of it.
+            self.pause();
+        }
         if !(is_ours && is_news && matches!(self.phase, Phase::Open | Phase::Leaving(_))) {
             return;
         }

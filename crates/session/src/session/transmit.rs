@@ -86,7 +86,7 @@ impl Session {
     fn poll_current(&mut self, now: Instant, id: LaneId) -> Option<SessionFrame> {
         let in_company = self.send.has_more();
         if self.phase == Phase::Open
-            && let Some(frame) = self.poll_hand_over()
+            && let Some(frame) = self.poll_hand_over().or_else(|| self.poll_escrow_frame())
         {
             return Some(frame);
         }

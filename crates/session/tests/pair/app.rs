@@ -2,9 +2,11 @@
 
 use cloak_wire::{Code, Early};
 
-/// The byte at an offset of the stream that `side` writes.
-pub(crate) fn byte_at(side: usize, offset: u64) -> u8 {
-    let mixed = (offset + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// The byte at an offset of the stream that `side` writes. Where its application died and another one went
+/// on from an offset, that one writes other bytes.
+fn byte_at(side: usize, offset: u64, deaths: &[u64]) -> u8 {
+    let writer = deaths.iter().filter(|death| **death <= offset).count() as u64;
+    let mixed = (offset + 1 + (writer << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 56).to_le_bytes()[0] ^ u8::try_from(side).unwrap()
 }
 
@@ -25,6 +27,8 @@ pub(crate) struct App {
     /// Its connection was reset by the gateway, or it died.
     pub(crate) reset: Option<Code>,
     pub(crate) died: bool,
+    /// Where others went on in the stream of each side.
+    pub(crate) deaths: [Vec<u64>; 2],
 }
 
 impl App {
@@ -40,6 +44,7 @@ impl App {
             ended: false,
             reset: None,
             died: false,
+            deaths: [Vec::new(), Vec::new()],
         }
     }
 
@@ -50,7 +55,7 @@ impl App {
         }
         let len = bytes.len().min(usize::try_from(self.appetite).unwrap());
         for byte in &bytes[..len] {
-            let expected = byte_at(1 - self.side, self.read);
+            let expected = byte_at(1 - self.side, self.read, &self.deaths[1 - self.side]);
             assert_eq!(*byte, expected, "side {} got a wrong byte at {}", self.side, self.read);
             self.read += 1;
         }
@@ -61,7 +66,7 @@ impl App {
 
     /// What it says before its session is open.
     pub(crate) fn say(&mut self, len: u64) -> Early {
-        let bytes: Vec<u8> = (0..len).map(|offset| byte_at(self.side, offset)).collect();
+        let bytes: Vec<u8> = (0..len).map(|offset| byte_at(self.side, offset, &[])).collect();
         self.written = len;
         Early::of(&bytes)
     }
@@ -71,7 +76,7 @@ impl App {
         let most = self.allowance.min(self.total - self.written);
         let len = room.len().min(usize::try_from(most).unwrap());
         for byte in &mut room[..len] {
-            *byte = byte_at(self.side, self.written);
+            *byte = byte_at(self.side, self.written, &self.deaths[self.side]);
             self.written += 1;
         }
         self.allowance -= len as u64;

@@ -14,6 +14,8 @@ use cloak_wire::{
     SessionFrame, Target,
 };
 
+mod escrow;
+
 const NOW: Instant = Instant::from_micros(1_000_000);
 const ID: SessionId = SessionId::from_bytes([1; 16]);
 const LOCAL: DeviceId = DeviceId::from_bytes([1; 32]);

@@ -4,13 +4,14 @@
 //! Each end may be on two devices. The network is as in the other schedules; what carries capsules
 //! between the devices of an end may lose them, deliver them late, or twice.
 
+mod escrow;
 mod lanes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use cloak_base::{Generation, Incarnation, Instant, Rng, SessionId};
+use cloak_base::{Generation, Instant, Rng, SessionId};
 use cloak_session::{
     Config, End, Event, LaneId, Ledger, Memory, Outlet, Planted, Session, State, Tombstones,
     Transmit, drain,
@@ -34,12 +35,6 @@ const HOMES: [[usize; 2]; 2] = [[0, 2], [1, 3]];
 
 fn end_of(device: usize) -> usize {
     device % 2
-}
-
-/// The run of a device's gateway.
-fn run_of(device: usize) -> Incarnation {
-    let number = u64::try_from(device).unwrap() + 1;
-    Incarnation { counter: number, random: number }
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +63,8 @@ enum Happening {
     Suspend(usize),
     /// It goes on, wherever it is.
     Resume(usize),
+    /// Of a copy that is kept.
+    Escrow(escrow::Step),
 }
 
 struct Device {
@@ -86,6 +83,7 @@ struct Device {
     /// Of the last capsule.
     adopted: Option<Generation>,
     rng: Rng,
+    escrow: escrow::Escrow,
 }
 
 struct Link {
@@ -111,12 +109,16 @@ struct World {
     pieces: [u64; 2],
     moves: [u32; 2],
     pauses: u32,
+    /// How often a copy was taken.
+    taken_out: u32,
     was_refused: bool,
+    /// Nobody is left who could continue.
+    is_lost: bool,
     is_traced: bool,
 }
 
 impl World {
-    fn new(seed: u64, planted: Option<Planted>, pauses: Pauses) -> Self {
+    fn new(seed: u64, planted: Option<Planted>, pauses: Pauses, escrow: bool) -> Self {
         let mut rng = Rng::from_u64(seed ^ 0x0b0e);
         let now = Instant::from_micros(1_000_000_000);
         let totals = [0, 1].map(|_| {
@@ -136,6 +138,7 @@ impl World {
             wake_at: None,
             adopted: None,
             rng: rng.split(),
+            escrow: escrow::Escrow::default(),
         });
         let mut world = Self {
             now,
@@ -152,11 +155,16 @@ impl World {
             pieces: [0; 2],
             moves: [0; 2],
             pauses: 0,
+            taken_out: 0,
             was_refused: false,
+            is_lost: false,
             is_traced: std::env::var_os("CLOAK_SEED").is_some(),
             rng,
         };
         world.begin(pauses);
+        if escrow {
+            world.plan_escrows();
+        }
         world
     }
 
@@ -212,12 +220,13 @@ impl World {
             assert!(self.now.since(self.quiet_at) < HEALED_MAX, "stuck: {:?}", self.states());
             self.step(happening);
             self.check_owners();
+            self.note_orphans();
         }
         panic!("no end: {:?}", self.states());
     }
 
     fn is_done(&self) -> bool {
-        self.devices.iter().all(|device| device.session.is_none())
+        self.is_lost || self.devices.iter().all(|device| device.session.is_none())
     }
 
     fn states(&self) -> Vec<Option<cloak_session::Snapshot>> {
@@ -226,7 +235,9 @@ impl World {
 
     fn check_owners(&self) {
         for (end, homes) in HOMES.iter().enumerate() {
-            let owners = homes.iter().filter(|home| self.owns(**home)).count();
+            // Whoever was superseded and has not heard of it has an application of its own.
+            let is_owner = |home: &&usize| self.owns(**home) && !self.is_superseded(**home);
+            let owners = homes.iter().filter(is_owner).count();
             assert!(owners <= 1, "end {end} has {owners} owners");
         }
     }
@@ -240,7 +251,7 @@ impl World {
     }
 
     fn check_outcome(&self) {
-        if self.was_refused {
+        if self.was_refused || self.is_lost {
             return;
         }
         for app in &self.apps {
@@ -319,6 +330,7 @@ impl World {
                     });
                 }
             }
+            Happening::Escrow(step) => self.escrow_step(step),
         }
     }
 
@@ -367,6 +379,7 @@ impl World {
     }
 
     fn pack(&mut self, number: usize) {
+        self.leaves(number);
         let (capsule, bytes) = self.devices[number].session.as_ref().unwrap().capsule().unwrap();
         let to = HOMES[end_of(number)].into_iter().find(|home| *home != number).unwrap();
         let peer = self.devices[number].peer;
@@ -383,8 +396,11 @@ impl World {
     }
 
     fn adopt(&mut self, to: usize, [from, peer]: [usize; 2], capsule: &Capsule, bytes: &[u8]) {
-        // A gateway refuses a session that it has, and a capsule that it had.
-        let had = self.devices[to].adopted.is_some_and(|known| capsule.generation <= known);
+        // A gateway refuses a session that it has, a capsule that it had, and one that is older than the copy
+        // that it keeps.
+        let kept = self.devices[to].escrow.kept_generation();
+        let had = self.devices[to].adopted.is_some_and(|known| capsule.generation <= known)
+            || kept.is_some_and(|kept| capsule.generation < kept);
         if self.devices[to].session.is_some() || had {
             return;
         }
@@ -411,6 +427,7 @@ impl World {
                 self.event(number, event);
             }
             changed |= self.serve(number);
+            self.give_copy(number);
             if !changed {
                 break;
             }
@@ -429,8 +446,9 @@ impl World {
             return false;
         }
         let now = self.now;
-        let (app, device) = (&mut self.apps[end_of(number)], &mut self.devices[number]);
+        let device = &mut self.devices[number];
         let session = device.session.as_mut().unwrap();
+        let app = device.escrow.ghost.as_mut().unwrap_or(&mut self.apps[end_of(number)]);
         let mut changed = false;
         while !session.held().is_empty() {
             let taken = app.take(session.held());
@@ -468,12 +486,14 @@ impl World {
                 link.wire.bound[side] = Bound::Free;
             }
             Event::Finish => {
-                let app = &mut self.apps[end_of(number)];
-                app.ended = true;
+                self.app(number).ended = true;
                 self.devices[number].session.as_mut().unwrap().fin_delivered(now);
             }
             Event::MayMove => self.pack(number),
             Event::Taken => {
+                if self.goes_on(number) {
+                    return;
+                }
                 self.moves[end_of(number)] += 1;
                 let generation = self.devices[number].adopted;
                 if let Some((from, generation)) = self.devices[number].from.take().zip(generation) {
@@ -489,8 +509,10 @@ impl World {
             }
             Event::PeerMoved(owner) => {
                 let owner = number_of(owner);
+                self.superseded_by(number, owner);
+                let run = self.devices[owner].escrow.run(owner);
                 let here = &mut self.devices[number];
-                let moved = cloak_session::Tombstone { delivered: 0, code: Code::Moved };
+                let moved = cloak_session::Tombstone { delivered: 0, code: Code::Superseded };
                 for other in [Some(here.peer), here.may_come.take()].into_iter().flatten() {
                     here.tombstones.forget(&device(other), ID);
                     if other != owner {
@@ -499,7 +521,7 @@ impl World {
                 }
                 here.tombstones.forget(&device(owner), ID);
                 here.peer = owner;
-                here.session.as_mut().unwrap().peer_incarnation(now, device(owner), run_of(owner));
+                here.session.as_mut().unwrap().peer_incarnation(now, device(owner), run);
             }
             Event::Ended(end) => self.ended(number, end),
             Event::Spill | Event::Unspill => unreachable!("nothing is suspended for so long"),
@@ -508,7 +530,13 @@ impl World {
                 self.was_refused = true;
             }
             Event::Refused(code) | Event::ResetApplication(code) => panic!("{event:?}: {code}"),
-            Event::Opened | Event::Stay(_) | Event::Suspended | Event::Resumed => {}
+            Event::PeerEscrow(holder) => self.devices[number].escrow.noted = holder.map(number_of),
+            Event::EscrowEnded(_) => self.copy_is_void(number),
+            Event::Escrowed
+            | Event::Opened
+            | Event::Stay(_)
+            | Event::Suspended
+            | Event::Resumed => {}
         }
     }
 
@@ -520,10 +548,13 @@ impl World {
             device_state.tombstones.insert(self.now, device(peer), ID, tombstone);
         }
         (device_state.wants, device_state.may_come) = (false, None);
+        device_state.escrow.over();
         let is_adopted = device_state.from.take().is_some();
         // What was adopted late or twice is not known at the other end any more.
         let fine = matches!(end, End::Closed | End::Moved)
-            || (is_adopted && end == End::Lost(Code::Gone))
+            || (is_adopted
+                && matches!(end, End::Lost(Code::Gone | Code::Moved | Code::PeerRestarted)))
+            || self.goes_on_without(number)
             || self.was_refused;
         assert!(fine, "device {number} ended with {end:?}");
     }
@@ -575,7 +606,7 @@ fn index(rng: &mut Rng, count: u64) -> usize {
 }
 
 fn run(seed: u64, planted: Option<Planted>, pauses: Pauses) -> World {
-    let mut world = World::new(seed, planted, pauses);
+    let mut world = World::new(seed, planted, pauses, false);
     world.run();
     world
 }
@@ -586,8 +617,12 @@ fn failures(
     pauses: Pauses,
     most: usize,
 ) -> Vec<String> {
+    failures_of(seeds, most, |seed| run(seed, planted, pauses))
+}
+
+fn failures_of<T>(seeds: std::ops::Range<u64>, most: usize, run: impl Fn(u64) -> T) -> Vec<String> {
     let failure = |seed| {
-        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, planted, pauses)));
+        let ran = catch_unwind(AssertUnwindSafe(|| run(seed)));
         ran.err().map(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?");

@@ -221,6 +221,9 @@ impl World {
             Event::MayMove
             | Event::Stay(_)
             | Event::Taken
+            | Event::Escrowed
+            | Event::EscrowEnded(_)
+            | Event::PeerEscrow(_)
             | Event::PeerMoving(_)
             | Event::PeerMoved(_) => unreachable!("nobody moves here"),
             Event::Ended(_) => {

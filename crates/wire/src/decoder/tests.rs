@@ -88,6 +88,13 @@ fn moves() -> Vec<Frame> {
         SessionFrame::Stay { generation, code: Code::Busy },
     ];
     let mut frames = asked.map(Frame::Session).to_vec();
+    let escrows = [
+        SessionFrame::Escrow { generation, to: Some(device), copy: 1 },
+        SessionFrame::Escrow { generation, to: None, copy: u64::MAX },
+        SessionFrame::Escrowed { generation, code: None },
+        SessionFrame::Escrowed { generation, code: Some(Code::NotMovable) },
+    ];
+    frames.extend(escrows.map(Frame::Session));
     frames.push(Frame::HandedOver { generation });
     frames.extend([Frame::AskSessions, Frame::Sessions { rows: vec![bytes(), bytes()] }]);
     frames.extend([Frame::Fetch { session }, Frame::Answer { code: None }]);
@@ -95,24 +102,36 @@ fn moves() -> Vec<Frame> {
     let peer = "bob.cloak".to_owned();
     let offer = Offer { session, initiator: true, target: target.clone(), peer };
     frames.push(Frame::Offer(Box::new(offer)));
+    let capsule = Capsule {
+        session,
+        initiator: true,
+        secret,
+        generation,
+        peer_generation: Generation(0),
+        peer_run: Some(Incarnation { counter: 1, random: 2 }),
+        target: target.clone(),
+        epoch,
+        sent: Sent { acked: 1, sent: 2, credit, fin: Some(u64::MAX) },
+        received: Received { delivered, credit, fin: None },
+        resumes: 3,
+    };
+    let (peer, record, opened_at) = (device, Some(bytes()), UnixTime(5));
+    frames.push(Frame::Deposit(Box::new(Deposit {
+        capsule: capsule.clone(),
+        bytes: 4,
+        peer,
+        record: None,
+        opened_at,
+    })));
+    let (fin, peer_fin) = (Some(7), None);
+    frames.push(Frame::Mark(Mark { acked: 1, fin, delivered, peer_fin, bytes: u64::MAX }));
+    frames.extend([Frame::Kept, Frame::Void]);
     frames.push(Frame::HandOver(Box::new(HandOver {
-        capsule: Capsule {
-            session,
-            initiator: true,
-            secret,
-            generation,
-            peer_generation: Generation(0),
-            peer_run: Some(Incarnation { counter: 1, random: 2 }),
-            target: target.clone(),
-            epoch,
-            sent: Sent { acked: 1, sent: 2, credit, fin: Some(u64::MAX) },
-            received: Received { delivered, credit, fin: None },
-            resumes: 3,
-        },
+        capsule,
         bytes: [4, 5, u64::MAX],
-        peer: device,
-        record: Some(bytes()),
-        opened_at: UnixTime(5),
+        peer,
+        record,
+        opened_at,
         load: Some(u32::MAX),
         not_read: Some(u64::MAX),
     })));

@@ -5,13 +5,14 @@ use std::time::Duration;
 use cloak_session::{LaneId, LaneUp, Session};
 use cloak_wire::{Code, Nonce, SessionFrame};
 
-use super::{Happening, ID, Link, World, end_of, index, run_of};
+use super::{Happening, ID, Link, World, index};
 use crate::side::device;
 use crate::wire::{Bound, Item, Pipe, Wire};
 
 impl World {
     pub(super) fn is_cut_off(&self, devices: [usize; 2]) -> bool {
-        devices.iter().any(|number| self.devices[*number].vanished > 0)
+        let is_off = |device: &super::Device| device.vanished > 0 || device.escrow.is_dead;
+        devices.iter().any(|number| is_off(&self.devices[*number]))
     }
 
     pub(super) fn want(&mut self, number: usize) {
@@ -62,7 +63,11 @@ impl World {
         let nonces = wire.nonces;
         self.links.insert(lane, Link { wire, devices: [number, peer] });
         for (side, device) in [number, peer].into_iter().enumerate() {
-            self.send(lane, side, Item::Hello(nonces[side], run_of(device)));
+            self.send(
+                lane,
+                side,
+                Item::Hello(nonces[side], self.devices[device].escrow.run(device)),
+            );
         }
         self.give(lane, 0);
         self.pump(number);
@@ -174,7 +179,8 @@ impl World {
     pub(super) fn route(&mut self, lane: LaneId, side: usize, number: usize, frame: SessionFrame) {
         let peer = self.links[&lane].devices[1 - side];
         let here = &self.devices[number];
-        let is_ours = here.session.is_some() && (here.peer == peer || here.may_come == Some(peer));
+        let is_ours = here.session.is_some()
+            && [Some(here.peer), here.may_come, here.escrow.noted].contains(&Some(peer));
         let buried = here.tombstones.get(self.now, &device(peer), ID);
         if let SessionFrame::Open(open) = &frame
             && number == 1
@@ -189,8 +195,9 @@ impl World {
             self.devices[1].session.as_mut().unwrap().opened(now);
         } else if is_ours {
             let (now, known) = (self.now, here.peer);
+            let run = self.devices[known].escrow.run(known);
             let session = self.devices[number].session.as_mut().unwrap();
-            session.peer_incarnation(now, device(known), run_of(known));
+            session.peer_incarnation(now, device(known), run);
             self.give(lane, side);
             self.frame(lane, side, number, frame);
         } else {
@@ -218,7 +225,8 @@ impl World {
             Err(error) => self.lane_error(lane, side, number, error),
             Ok(fresh) => {
                 let can_take = session.held().is_empty();
-                let taken = if can_take { self.apps[end_of(number)].take(fresh) } else { 0 };
+                let taken = if can_take { self.app(number).take(fresh) } else { 0 };
+                let session = self.devices[number].session.as_mut().unwrap();
                 session.delivered(now, taken);
                 session.hold(&fresh[taken..]);
             }
