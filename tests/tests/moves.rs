@@ -504,6 +504,36 @@ fn what_a_program_had_not_read_goes_along_to_another_device() {
 }
 
 #[test]
+fn what_a_program_says_while_it_is_waited_for_goes_out() {
+    let town = Town::configured("[session]\ntail = \"256KiB\"\n");
+    let mut stream = town.dial(ECHO);
+    let bulk = vec![7; 100 << 10];
+    stream.write_all(&bulk).unwrap();
+    let id = only(&town.laptop);
+    wait_until("all of it is in its socket", SOON, || {
+        open_sessions(&town.laptop)[0]["bytes_received"] == bulk.len()
+    });
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| town.laptop.run(&["sessions", "move", &id, "--to", "two"]));
+        let mut read = 0;
+        wait_until("it is waited for", SOON, || {
+            // It is, as long as it reads on.
+            read += stream.read(&mut [0; 1 << 10]).unwrap();
+            !open_sessions(&town.laptop)[0]["moving"].is_null()
+        });
+        stream.write_all(b"said meanwhile").unwrap();
+        let mut rest = vec![0; bulk.len() - read];
+        stream.read_exact(&mut rest).unwrap();
+        let _ = moving.join().unwrap().success();
+    });
+    let (_, mut second) = attach(&town.phone, &id, &[]);
+    second.set_read_timeout(Some(SOON)).unwrap();
+    let mut echoed = [0; 14];
+    second.read_exact(&mut echoed).expect("it was said to the other end");
+    assert_eq!(&echoed, b"said meanwhile");
+}
+
+#[test]
 fn a_move_that_comes_to_nothing_leaves_a_stuck_program_with_all_its_bytes() {
     let (mut town, mut stream, read, id) = stuck_program();
     town.phone.crash();

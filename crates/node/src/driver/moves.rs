@@ -8,7 +8,7 @@ use cloak_session::{End, Role};
 use cloak_wire::Code;
 use tokio::sync::oneshot;
 
-use super::settling::Settling;
+use super::settling::{Next, Settling};
 use super::{Driver, Side, Source, Spoke};
 use crate::api::{Application, Movable};
 use crate::handover::part_with;
@@ -31,6 +31,8 @@ pub(super) struct Moves {
     pub(super) leaving: Option<(DeviceId, Option<Instant>)>,
     /// The application cannot leave by itself, and is to be parted from once it reads no more.
     pub(super) settling: Option<Settling>,
+    /// It reads no more, and the other end is asked.
+    pub(super) is_settled: bool,
     /// When an end that is away, or not ours yet, does not wait any longer to hear what became of it.
     pub(super) settled_by: Option<Instant>,
     /// For this end to be ours again.
@@ -61,6 +63,9 @@ impl Driver {
             self.application.as_mut().is_some_and(|application| application.ask_to_leave());
         if leaves {
             self.moves.leaving = Some((to, Some(now + LEAVE_TIMEOUT)));
+        } else if self.application.is_some() && self.tail.is_kept() {
+            self.moves.settling = Some(Settling::new(now, Next::Move(to)));
+            self.ask_reading(now);
         } else {
             self.ask(now, to);
         }
@@ -80,7 +85,7 @@ impl Driver {
     }
 
     /// Asks the other end.
-    fn ask(&mut self, now: Instant, to: DeviceId) {
+    pub(super) fn ask(&mut self, now: Instant, to: DeviceId) {
         if let Err(code) = self.session.hand_over(now, to) {
             self.stay(now, code);
         }
@@ -88,10 +93,6 @@ impl Driver {
 
     /// Nobody waits for the move any more.
     pub(super) fn withdraw(&mut self, now: Instant) {
-        if self.moves.settling.is_some() {
-            // The other end has agreed already: whoever packs finds that nobody waits.
-            return;
-        }
         self.session.withdraw(now);
         self.stay(now, Code::Cancelled);
     }
@@ -118,6 +119,8 @@ impl Driver {
     /// The session does not go.
     pub(super) fn stay(&mut self, now: Instant, code: Code) {
         self.moves.going = None;
+        self.moves.is_settled = false;
+        let _ = self.moves.settling.take_if(|settling| settling.is_for_move());
         if let Some(packing) = self.moves.packing.take() {
             let _ = packing.send(Err(code));
         }
@@ -183,31 +186,23 @@ impl Driver {
         }
     }
 
-    /// The other end has agreed: the session may go, once its application reads no more, where that can be
-    /// told.
+    /// The other end has agreed: gives the session to whoever is to send it. Takes it back where nobody waits for
+    /// it any more.
     pub(super) fn pack(&mut self, now: Instant) {
-        if self.application.is_some() && self.tail.is_kept() {
-            self.moves.settling = Some(Settling::new(now, None));
-            self.ask_reading(now);
-        } else {
-            self.pack_settled(now, self.application.is_some().then_some(None));
-        }
-    }
-
-    /// Gives the session to whoever is to send it. Takes it back where nobody waits for it any more.
-    /// `unread`: of the application, where there is one, and that is known of it.
-    pub(super) fn pack_settled(&mut self, now: Instant, unread: Option<Option<u64>>) {
         // While we are away nobody is to take the other end.
         self.shared.sessions.expect(&self.handle, Guest::Holder, None);
         let packing = self.moves.packing.take();
         // While the other end was asked, its application may have said something.
         let packed = if self.may_leave(now) {
             let packed = self.session.capsule().ok_or(Code::Gone);
+            let is_known = self.tail.is_kept();
+            let unread = self.application.is_some().then(|| self.unread().filter(|_| is_known));
             let left = self.tail.left(unread, self.state.clone());
             packed.map(|(capsule, bytes)| Packed { capsule, bytes, left })
         } else {
             Err(Code::NotMovable)
         };
+        self.moves.is_settled = false;
         let may_go = packed.is_ok();
         let is_told = packing.is_some_and(|packing| packing.send(packed).is_ok());
         self.moves.settled_by = Some(now + SETTLED_AFTER);
@@ -252,7 +247,7 @@ impl Driver {
         } else if self.application.is_none() || !self.has_source() {
             let _ = done.send(Err(Code::NotMovable));
         } else if self.tail.is_kept() {
-            self.moves.settling = Some(Settling::new(now, Some(done)));
+            self.moves.settling = Some(Settling::new(now, Next::Hold(done)));
             self.ask_reading(now);
         } else {
             self.part_to_hold(now, None);
@@ -344,12 +339,12 @@ impl Moves {
 
     /// Whether the application is about to go: it is given no more.
     pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.is_some() || self.settling.is_some()
+        self.leaving.is_some() || self.settling.is_some() || self.is_settled
     }
 
     /// There is no application any more that could go.
     pub(super) fn stop_leaving(&mut self) {
-        (self.leaving, self.settling) = (None, None);
+        (self.leaving, self.settling, self.is_settled) = (None, None, false);
     }
 
     /// What is under way, for people.
